@@ -53,8 +53,6 @@ class MinuteRow:
     timeouts: int
     peak_in_use: int
     peak_waiting: int
-    hold: float
-    """Total hold time of the checkouts that ended in this minute, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)

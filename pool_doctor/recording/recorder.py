@@ -1,0 +1,138 @@
+"""The process's one recorder: opens the ring file at first need, hands out channels, survives forks and failure."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pool_doctor.recording import directory, layout
+from pool_doctor.recording.channel import Channel, Description
+from pool_doctor.recording.ring import Ring, create
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+logger = logging.getLogger("pool_doctor")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Where and how much to record."""
+
+    directory: Path
+    ring_size: int
+    """Events that the file has room for."""
+    retention: float
+    """Seconds that the file of an ended process is kept."""
+    command: str
+    """What people call this process."""
+
+
+class Recorder:
+    """Owns the ring of this process. Its methods raise nothing."""
+
+    def __init__(self) -> None:
+        self.options: Options | None = None
+        self.ring: Ring | None = None
+        self.problem: str | None = None
+        """Why there is no file, in one sentence; None while all is well."""
+        self._kind = ""
+        self._failed = False
+        self._channels: dict[Description, Channel] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def enabled(self) -> bool:
+        """Whether anything is recorded."""
+        return self.options is not None
+
+    def start(self, options: Options) -> None:
+        """Record from now on. The file is made at the first event, so that a process without one leaves none."""
+        self.options = options
+
+    def stop(self) -> None:
+        """Record no more, and let go of the file, which stays readable."""
+        self.options = None
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew: what comes next goes to a new file. What is open is not carried over."""
+        self._lock = threading.Lock()
+        if self.ring is not None:
+            self.ring.forget()
+        self.ring = None
+        self.problem = None
+        self._kind = ""
+        self._channels = {}
+
+    def channel(self, description: Description, gauge: Callable[[Any], tuple[int, int]]) -> Channel | None:
+        """Return the channel of an alias; None when nothing is recorded or there is no room for another alias."""
+        channel = self._channels.get(description)
+        if channel is None and self.options is not None:
+            with self._lock:
+                channel = self._channels.get(description) or self._new_channel(description, gauge)
+        return channel
+
+    def _new_channel(
+        self, description: Description, gauge: Callable[[Any], tuple[int, int]]
+    ) -> Channel | None:
+        index = len(self._channels)
+        if index >= layout.MAX_ALIASES:
+            self.note(
+                f"only the first {layout.MAX_ALIASES} databases are recorded; {description.alias!r} is not."
+            )
+            return None
+        ring = self._open()
+        if ring is None:
+            return None
+        channel = self._channels[description] = Channel(ring, index, description, gauge)
+        return channel
+
+    def running(self, kind: str) -> Ring | None:
+        """Return the ring for a scope that begins or ends, and note what kind of process its work shows it to be."""
+        if self.options is None:
+            return None
+        if self.ring is None:
+            with self._lock:
+                self._open()
+        if self._kind != kind and self.ring is not None and _RANK.get(kind, 0) > _RANK.get(self._kind, 0):
+            self._kind = kind
+            self.ring.set_kind(kind)
+        return self.ring
+
+    def _open(self) -> Ring | None:
+        options = self.options
+        if self.ring is None and options is not None:
+            try:
+                self.ring = create(options.directory, options.ring_size, options.command, "process")
+                directory.clear(options.directory, time.time() - options.retention)
+            except OSError as error:
+                self.note(f"nothing is recorded for pool_report: {error}")
+                # Plain memory serves what looks at this process from within, such as the toolbar's panel.
+                self.ring = self.ring or Ring(None, options.ring_size, options.command, "process")
+        return self.ring
+
+    def note(self, problem: str) -> None:
+        """Warn of a problem once; recording goes on as far as it can."""
+        if self.problem is None:
+            self.problem = problem
+            logger.warning("pool_doctor: %s", problem)
+
+    def failed(self) -> None:
+        """Log the exception at hand, once in a process: recording must never fail the work that it records."""
+        if not self._failed:
+            self._failed = True
+            logger.exception("pool_doctor: recording failed; further failures are not logged")
+
+
+# What a process is called when it does several kinds of work: the highest wins.
+_RANK = {"thread": 1, "process": 1, "block": 1, "command": 2, "task": 3, "celery": 4, "wsgi": 5, "asgi": 6}
+
+recorder = Recorder()
+
+os.register_at_fork(after_in_child=recorder.reset)

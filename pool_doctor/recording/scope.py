@@ -1,0 +1,148 @@
+"""Scopes: the named piece of work (request, task, command, block) that checkouts belong to.
+
+The current scope is a context variable, so concurrent async requests never see each other's.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import threading
+from contextvars import ContextVar
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Protocol
+
+from pool_doctor.recording import layout
+
+if TYPE_CHECKING:
+    from pool_doctor.recording.channel import Channel
+    from pool_doctor.recording.checkout import Checkout
+    from pool_doctor.recording.ring import Ring
+
+_next_id = itertools.count(1).__next__
+_NUMBERED = re.compile(r"[-_ ]?\d+([-_]\d+)*(?=$|\s)")
+
+
+class Collector(Protocol):
+    """Gets the details of one scope as they happen; times are time.monotonic_ns."""
+
+    def checked_out(self, checkout: Checkout) -> None:
+        """Note that a connection is there."""
+
+    def query(self, checkout: Checkout, started: int, ended: int) -> None:
+        """Note that a query ran."""
+
+    def segment(self, checkout: Checkout, started: int, ended: int) -> None:
+        """Note that the connection was needed from ``started`` to ``ended``."""
+
+    def returned(self, checkout: Checkout, ended: int) -> None:
+        """Note that the connection went back."""
+
+    def failed(self, channel: Channel, site: str, started: int, ended: int, outcome: int) -> None:
+        """Note that a checkout ended without a connection."""
+
+
+class Usage:
+    """What one scope has used of one alias: the sums of its ended checkouts, in nanoseconds."""
+
+    __slots__ = ("checkouts", "hold", "needed", "queries", "query_time", "wait")
+
+    def __init__(self) -> None:
+        self.checkouts = self.queries = 0
+        self.wait = self.hold = self.needed = self.query_time = 0
+
+
+class Scope:
+    """One run of a named piece of work."""
+
+    __slots__ = ("_name", "collector", "ended", "id", "kind", "open", "started", "usages")
+
+    def __init__(self, name: str, kind: str) -> None:
+        self._name = name
+        self.kind = kind
+        self.id = _next_id() & 0xFFFFFFFF
+        self.started = monotonic_ns()
+        self.ended = False
+        self.open: set[Checkout] = set()
+        self.usages: dict[Channel, Usage] = {}
+        self.collector: Collector | None = None
+
+    @property
+    def name(self) -> str:
+        """What people call this work: a route, a command, a task."""
+        return self._name
+
+    @name.setter
+    def name(self, name: str) -> None:
+        self._name = name
+        for checkout in tuple(self.open):
+            checkout.rename()
+
+    def usage(self, channel: Channel) -> Usage:
+        """Return the sums for one alias."""
+        usage = self.usages.get(channel)
+        if usage is None:
+            usage = self.usages.setdefault(channel, Usage())
+        return usage
+
+    def end(self, ring: Ring | None) -> None:
+        """Write the sums of this run to the ring, once. What is still open counts as far as it got.
+
+        Without a pool the connection stays with the thread, not with this work: for the next run it is a new checkout.
+        """
+        if self.ended:
+            return
+        self.ended = True
+        now = monotonic_ns()
+        for checkout in tuple(self.open):
+            if checkout.channel.description.pool is None:
+                checkout.returned()
+            else:
+                checkout.count_so_far(now)
+        if ring is not None:
+            self._write(ring, now)
+
+    def _write(self, ring: Ring, now: int) -> None:
+        number = ring.scopes.number(self._name)
+        ring.cells[ring.runs + number] += 1
+        flags = layout.FIRST
+        # After a fork the parent's channels are still here, but its file is not this process's to write.
+        for channel, usage in [item for item in self.usages.items() if item[0].ring is ring]:
+            channel.add_run(number, usage)
+            self._record(ring, now, number, channel.index, flags, usage)
+            flags = 0
+        if flags:
+            self._record(ring, now, number, layout.NO_ALIAS, flags, _NOTHING)
+
+    def _record(self, ring: Ring, now: int, number: int, alias: int, flags: int, usage: Usage) -> None:
+        ring.record(
+            layout.REQUEST,
+            alias,
+            layout.OK,
+            flags,
+            number,
+            0,
+            self.id,
+            usage.queries,
+            usage.checkouts,
+            self.started,
+            usage.wait,
+            usage.hold,
+            usage.needed,
+            usage.query_time,
+            now - self.started,
+        )
+
+
+_NOTHING = Usage()
+current: ContextVar
+
+current: ContextVar[Scope | None] = ContextVar("pool_doctor_scope", default=None)
+
+
+def thread_scope() -> Scope:
+    """Return a scope for a checkout outside all scopes, named after the thread (without its number)."""
+    thread = threading.current_thread()
+    if thread is threading.main_thread():
+        return Scope("process", "process")
+    return Scope(f"thread {_NUMBERED.sub('', thread.name) or 'unnamed'}", "thread")
