@@ -12,11 +12,11 @@ _STANDARD = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib")
 _OURS = str(Path(__file__).resolve().parents[1])
 _MARKERS = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 _PLUMBING = tuple(
-    f"{os.sep}{part}{os.sep}"
+    str(Path("/", part, "_"))[:-1]
     for part in (
-        os.path.join("django", "db"),
-        os.path.join("django", "utils"),
-        os.path.join("django", "core", "handlers"),
+        "django/db",
+        "django/utils",
+        "django/core/handlers",
         "psycopg",
         "psycopg_pool",
         "sqlalchemy",
@@ -77,4 +77,4 @@ def _short(filename: str) -> str:
     homes = [entry for entry in sys.path if entry and filename.startswith(entry.rstrip(os.sep) + os.sep)]
     if homes:
         return filename[len(max(homes, key=len).rstrip(os.sep)) + 1 :]
-    return os.sep.join(filename.split(os.sep)[-3:])
+    return str(Path(*Path(filename).parts[-3:]))

@@ -153,9 +153,7 @@ class Channel:
         usage.checkouts += 1
         usage.wait += wait
         number = self.ring.scopes.number(scope.name)
-        self.ring.record(
-            layout.CHECKOUT, self.index, outcome, 0, number, site, scope.id, 0, 0, asked, wait, 0, 0, 0, 0
-        )
+        self.ring.record(layout.CHECKOUT, self.index, outcome, 0, number, site, scope.id, 0, 0, asked, wait, 0, 0, 0, 0)
         cells[layout.UPDATED] = now
         if scope.collector is not None:
             scope.collector.failed(self, site, asked, now, outcome)

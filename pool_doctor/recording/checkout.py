@@ -206,9 +206,7 @@ class Checkout:
         usage.queries += self.queries
         usage.wait += self.since - self.asked
         usage.hold += now - self.since
-        usage.needed += (
-            self.needed if self.closed or not self.needed_since else self.needed + now - self.needed_since
-        )
+        usage.needed += self.needed if self.closed or not self.needed_since else self.needed + now - self.needed_since
         usage.query_time += self.query_time
 
 

@@ -73,9 +73,7 @@ def check(directory: Path) -> None:
     if not stat.S_ISDIR(found.st_mode):
         raise DirectoryRefusedError(f"{directory} is not a directory.")
     if found.st_uid != os.geteuid():
-        raise DirectoryRefusedError(
-            f"{directory} belongs to user id {found.st_uid}, not to this process's user."
-        )
+        raise DirectoryRefusedError(f"{directory} belongs to user id {found.st_uid}, not to this process's user.")
     if found.st_mode & _OTHERS:
         mode = stat.S_IMODE(found.st_mode)
         raise DirectoryRefusedError(f"{directory} has mode {mode:04o}, open to other users; 0700 is needed.")

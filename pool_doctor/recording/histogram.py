@@ -8,8 +8,11 @@ wide, so a reported value is off by at most half a bucket: ``RELATIVE_ERROR`` of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, MutableSequence
 
 UNIT_BITS = 10
 """Durations are counted in units of 2**10 ns, about a microsecond."""
@@ -33,7 +36,7 @@ def bucket_of(nanoseconds: int) -> int:
     units = nanoseconds >> UNIT_BITS
     octave = units.bit_length() - SUB_BITS
     if octave <= 1:
-        return units if units > 0 else 0
+        return max(0, units)
     bucket = ((octave - 1) << SUB_BITS) + (units >> (octave - 1))
     return bucket if bucket < BUCKETS else BUCKETS - 1
 
@@ -61,7 +64,7 @@ class Histogram:
     than the maximum.
     """
 
-    counts: Sequence[int] = field(default_factory=lambda: [0] * BUCKETS)
+    counts: MutableSequence[int] = field(default_factory=lambda: [0] * BUCKETS)
     total: float = 0.0
     maximum: float = 0.0
 

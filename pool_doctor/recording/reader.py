@@ -74,9 +74,7 @@ def read_file(path: Path, since: float | None = None) -> ProcessSnapshot:
         truncated=False,
         torn=0,
     )
-    sections = [
-        image.alias(index, alive) for index in range(min(image.words[layout.ALIASES], layout.MAX_ALIASES))
-    ]
+    sections = [image.alias(index, alive) for index in range(min(image.words[layout.ALIASES], layout.MAX_ALIASES))]
     if since is not None and since > header.started_at:
         Window(image, process, sections, since).fill()
     if alive:
@@ -96,7 +94,7 @@ def _read(descriptor: int) -> bytes:
         raise ValueError("it is too short to be a ring file")
     if size > MAX_FILE_BYTES:
         raise ValueError("it is too large to be a ring file")
-    with open(descriptor, "rb", closefd=False) as file:  # noqa: PTH123 - a descriptor has no path
+    with open(descriptor, "rb", closefd=False) as file:
         head = file.read(layout.HEADER_BYTES)
         expected = layout.Geometry(layout.parse_header(head).ring_size).size
         if size < expected:
@@ -150,12 +148,8 @@ class _Image:
         self.geometry = layout.Geometry(self.header.ring_size)
         self.words = memoryview(data).cast("Q")
         self.updated: int = max(self.words[layout.UPDATED], self.header.started)
-        self.scope_names = self._names(
-            self.geometry.scope_names, self.words[layout.SCOPE_NAMES], layout.MAX_SCOPES
-        )
-        self.site_names = self._names(
-            self.geometry.site_names, self.words[layout.SITE_NAMES], layout.MAX_SITES
-        )
+        self.scope_names = self._names(self.geometry.scope_names, self.words[layout.SCOPE_NAMES], layout.MAX_SCOPES)
+        self.site_names = self._names(self.geometry.site_names, self.words[layout.SITE_NAMES], layout.MAX_SITES)
         self.torn = 0
 
     def _names(self, at: int, used: int, cap: int) -> list[str]:
@@ -205,9 +199,7 @@ class _Image:
     def _histogram(self, at: int) -> Histogram:
         words = self.words
         counts = array("Q", words[at : at + BUCKETS].tobytes())
-        return Histogram(
-            counts, words[at + layout.HISTOGRAM_TOTAL] / 1e9, words[at + layout.HISTOGRAM_MAXIMUM] / 1e9
-        )
+        return Histogram(counts, words[at + layout.HISTOGRAM_TOTAL] / 1e9, words[at + layout.HISTOGRAM_MAXIMUM] / 1e9)
 
     def _scopes(self, base: int) -> dict[str, ScopeTotals]:
         words = self.words
@@ -216,9 +208,7 @@ class _Image:
         for number, name in enumerate(self.scope_names):
             row = base + layout.TOTALS + number * layout.TOTAL_WORDS
             if words[row + layout.TOTAL_RUNS]:
-                _, checkouts, queries, wait, hold, needed, query_time, _ = words[
-                    row : row + layout.TOTAL_WORDS
-                ]
+                _, checkouts, queries, wait, hold, needed, query_time, _ = words[row : row + layout.TOTAL_WORDS]
                 found[name] = ScopeTotals(
                     name,
                     max(words[runs + number], words[row + layout.TOTAL_RUNS]),
@@ -246,9 +236,7 @@ class _Image:
     def open_rows(self, now: int) -> Iterator[tuple[int, OpenCheckout]]:
         """Yield alias number and row of each connection that is out."""
         for index in range(layout.MAX_OPEN):
-            row = layout.OPEN_ROW.unpack_from(
-                self.data, self.geometry.open_rows + index * layout.OPEN_ROW.size
-            )
+            row = layout.OPEN_ROW.unpack_from(self.data, self.geometry.open_rows + index * layout.OPEN_ROW.size)
             serial, alias, scope, site, since, idle_since, pinned, last = row
             if not serial or serial != last or since > now:
                 continue
@@ -291,9 +279,7 @@ def _pool(numbers: list[float]) -> PoolSettings | None:
 class Window:
     """Replaces what covers the process's whole life by what its events from ``since`` on say."""
 
-    def __init__(
-        self, image: _Image, process: ProcessSnapshot, sections: list[AliasSnapshot], since: float
-    ) -> None:
+    def __init__(self, image: _Image, process: ProcessSnapshot, sections: list[AliasSnapshot], since: float) -> None:
         self.image = image
         self.process = process
         self.sections = sections
@@ -353,9 +339,7 @@ def _count_checkout(section: AliasSnapshot, event: Event) -> None:
 
 
 def _add(histogram: Histogram, duration: int) -> None:
-    counts = histogram.counts
-    assert isinstance(counts, list)
-    counts[bucket_of(duration)] += 1
+    histogram.counts[bucket_of(duration)] += 1
     histogram.total += duration / 1e9
     histogram.maximum = max(histogram.maximum, duration / 1e9)
 

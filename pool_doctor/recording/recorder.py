@@ -7,7 +7,6 @@ import os
 import threading
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pool_doctor.recording import directory, layout
@@ -16,6 +15,7 @@ from pool_doctor.recording.ring import Ring, create
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 logger = logging.getLogger("pool_doctor")
 
@@ -78,14 +78,10 @@ class Recorder:
                 channel = self._channels.get(description) or self._new_channel(description, gauge)
         return channel
 
-    def _new_channel(
-        self, description: Description, gauge: Callable[[Any], tuple[int, int]]
-    ) -> Channel | None:
+    def _new_channel(self, description: Description, gauge: Callable[[Any], tuple[int, int]]) -> Channel | None:
         index = len(self._channels)
         if index >= layout.MAX_ALIASES:
-            self.note(
-                f"only the first {layout.MAX_ALIASES} databases are recorded; {description.alias!r} is not."
-            )
+            self.note(f"only the first {layout.MAX_ALIASES} databases are recorded; {description.alias!r} is not.")
             return None
         ring = self._open()
         if ring is None:
@@ -127,7 +123,7 @@ class Recorder:
         """Log the exception at hand, once in a process: recording must never fail the work that it records."""
         if not self._failed:
             self._failed = True
-            logger.exception("pool_doctor: recording failed; further failures are not logged")
+            logger.error("pool_doctor: recording failed; further failures are not logged")
 
 
 # What a process is called when it does several kinds of work: the highest wins.

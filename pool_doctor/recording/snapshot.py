@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from pool_doctor.recording.histogram import Histogram
+if TYPE_CHECKING:
+    from pool_doctor.recording.histogram import Histogram
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,113 @@
+"""The one module that reads settings.POOL_DOCTOR: checks it, fills in defaults, and says what is wrong."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+
+from pool_doctor.recording.directory import default_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SETTING = "POOL_DOCTOR"
+
+MIN_RING_SIZE = 1_024
+MAX_RING_SIZE = 4_194_304
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The values of settings.POOL_DOCTOR in lower case. Durations are seconds."""
+
+    enabled: bool = True
+    """Whether anything is observed and recorded."""
+    directory: Path = Path()
+    """Where the processes of this project keep their ring files."""
+    ring_size: int = 65_536
+    """Events that each process keeps; an event takes 80 bytes."""
+    retention: float = 86_400.0
+    """Seconds that the file of an ended process is kept."""
+
+
+def get_settings() -> Settings:
+    """Return the checked settings.
+
+    Raises ImproperlyConfigured, naming key, value and what is accepted, at the first thing that is wrong.
+    """
+    return _checked(settings)
+
+
+@lru_cache(maxsize=1)
+def _checked(source: Any) -> Settings:
+    given = getattr(source, SETTING, {})
+    if not isinstance(given, Mapping):
+        raise ImproperlyConfigured(f"{SETTING} is {given!r}; it must be a dict.")
+    values: dict[str, Any] = {}
+    for key, value in given.items():
+        if key not in _CHECKS:
+            accepted = ", ".join(sorted(_CHECKS))
+            raise ImproperlyConfigured(f"{SETTING}[{key!r}] is not a setting of pool_doctor; there are {accepted}.")
+        accepts, convert, wanted = _CHECKS[key]
+        if not accepts(value):
+            raise ImproperlyConfigured(f"{SETTING}[{key!r}] is {value!r}; it must be {wanted}.")
+        values[key.lower()] = convert(value)
+    values.setdefault("directory", default_directory(project()))
+    return Settings(**values)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+_CHECKS: dict[str, tuple[Callable[[Any], bool], Callable[[Any], Any], str]] = {
+    "ENABLED": (lambda value: isinstance(value, bool), bool, "True or False"),
+    "DIRECTORY": (
+        lambda value: isinstance(value, str | os.PathLike) and Path(value).is_absolute(),
+        Path,
+        "the absolute path of a directory",
+    ),
+    "RING_SIZE": (
+        lambda value: isinstance(value, int) and MIN_RING_SIZE <= value <= MAX_RING_SIZE,
+        int,
+        f"a whole number of events from {MIN_RING_SIZE} to {MAX_RING_SIZE}",
+    ),
+    "RETENTION": (
+        lambda value: _is_number(value) and 0 <= value < float("inf"),
+        float,
+        "a number of seconds, 0 or more",
+    ),
+}
+
+
+def project() -> str:
+    """Return what all processes of this project have in common: the home of its settings package.
+
+    Not the settings module's own name, because manage.py and the workers may use different modules of one package.
+    """
+    module = os.environ.get("DJANGO_SETTINGS_MODULE") or getattr(settings, "SETTINGS_MODULE", "")
+    package = module.partition(".")[0]
+    spec = find_spec(package) if package else None
+    if spec is not None and spec.submodule_search_locations:
+        return str(Path(next(iter(spec.submodule_search_locations))).resolve())
+    if spec is not None and spec.origin:
+        return str(Path(spec.origin).resolve().with_suffix(""))
+    return str(Path(sys.argv[0] or ".").resolve())
+
+
+def _forget(*, setting: str, **kwargs: Any) -> None:
+    if setting == SETTING:
+        _checked.cache_clear()
+
+
+setting_changed.connect(_forget, dispatch_uid="pool_doctor.conf")

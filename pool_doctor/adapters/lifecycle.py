@@ -1,0 +1,264 @@
+"""The lifecycle of a Django connection: when it is asked for, there, needed, not needed, and given back.
+
+A connection is needed while a cursor on it is open or a transaction is open on the server. This mixin follows that
+one interval. What it is mixed into decides what the end of the need means: an observed engine records it, a releasing
+engine gives the connection back.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from contextlib import contextmanager
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Any
+
+from django.db.backends.utils import CursorWrapper
+
+from pool_doctor.adapters import pools
+from pool_doctor.recording import layout
+from pool_doctor.recording.callsite import call_site
+from pool_doctor.recording.recorder import recorder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from django.db.backends.postgresql.base import DatabaseWrapper as _Base
+
+    from pool_doctor.recording.channel import Channel
+    from pool_doctor.recording.checkout import Checkout
+else:
+    _Base = object
+
+# libpq's transaction status: ACTIVE, INTRANS and INERROR lie between IDLE (0) and UNKNOWN (4, a broken connection).
+_IDLE, _UNKNOWN = 0, 4
+
+# get_new_connection() is called by connect(), that by ensure_connection(), each through async_unsafe's inner function.
+_FRAMES_TO_CALLER = 5
+
+_wrappers: weakref.WeakSet[LifecycleMixin] = weakref.WeakSet()
+
+
+class LifecycleMixin(_Base):
+    """Follows one wrapper's connection. Mix it in before a PostgreSQL DatabaseWrapper."""
+
+    _channel: Channel | None = None
+    _checkout: Checkout | None = None
+    _connecting = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.start_following()
+
+    def start_following(self) -> None:
+        """Begin with no open cursor known; for a wrapper that was made before it was observed, call this once."""
+        self._open_cursors: list[weakref.ref[Any]] = []
+        _wrappers.add(self)
+
+    def forget_checkout(self) -> None:
+        """Know nothing of what went before: recording begins anew, or this is a forked child."""
+        self._channel = None
+        self._checkout = None
+        self._open_cursors = []
+
+    # Asked for, there, given back.
+
+    def connect(self) -> None:
+        self._connecting = True
+        try:
+            super().connect()
+        finally:
+            self._connecting = False
+
+    def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+        channel = self._channel or self._find_channel()
+        if channel is None:
+            return super().get_new_connection(conn_params)
+        asked = channel.ask()
+        try:
+            connection = super().get_new_connection(conn_params)
+        except BaseException as error:
+            self._note_failure(channel, asked, error)
+            raise
+        try:
+            site = channel.ring.sites.number(call_site(_FRAMES_TO_CALLER))
+            self._checkout = channel.got(asked, site, pools.pool_of(connection))
+        except Exception:  # noqa: BLE001 - whatever recording stumbles on, the connection is there
+            recorder.failed()
+        return connection
+
+    def _close(self) -> None:
+        checkout = self._checkout
+        if checkout is None:
+            return super()._close()
+        pool = pools.pool_of(self.connection)
+        try:
+            return super()._close()
+        finally:
+            self._end_checkout(checkout, pool)
+
+    def _find_channel(self) -> Channel | None:
+        description = pools.describe(self)
+        if description is not None:
+            self._channel = recorder.channel(description, pools.gauge)
+        return self._channel
+
+    def _note_failure(self, channel: Channel, asked: int, error: BaseException) -> None:
+        outcome = layout.TIMEOUT if pools.is_pool_timeout(error) else layout.ERROR
+        try:
+            site = channel.ring.sites.number(call_site(_FRAMES_TO_CALLER + 1))
+            channel.failed(asked, site, outcome, self.pool if channel.description.policy == "request" else None)
+        except Exception:  # noqa: BLE001
+            recorder.failed()
+
+    def _end_checkout(self, checkout: Checkout, pool: Any) -> None:
+        self._checkout = None
+        self._open_cursors.clear()
+        try:
+            checkout.returned(pool)
+        except Exception:  # noqa: BLE001
+            recorder.failed()
+
+    # Needed, not needed.
+
+    def _prepare_cursor(self, cursor: Any) -> CursorWrapper:
+        wrapped = super()._prepare_cursor(cursor)
+        self._begin_need()
+        self._open_cursors.append(weakref.ref(cursor))
+        wrapped.__class__ = _followed.get(type(wrapped)) or _follow(type(wrapped))
+        return wrapped
+
+    def set_autocommit(self, autocommit: bool, *args: Any, **kwargs: Any) -> None:
+        super().set_autocommit(autocommit, *args, **kwargs)
+        if not autocommit:
+            self._begin_need()
+
+    def _commit(self) -> None:
+        self._end_transaction(super()._commit)
+
+    def _rollback(self) -> None:
+        self._end_transaction(super()._rollback)
+
+    def _end_transaction(self, end: Any) -> None:
+        checkout = self._checkout
+        started = monotonic_ns()
+        try:
+            end()
+        finally:
+            if checkout is not None:
+                checkout.transaction_ended(started)
+            self._check_need()
+
+    def _begin_need(self) -> None:
+        checkout = self._checkout
+        if checkout is None or checkout.closed:
+            checkout = self._adopt()
+        if checkout is not None and not checkout.needed_since:
+            checkout.needed_since = monotonic_ns()
+
+    def _adopt(self) -> Checkout | None:
+        """Begin a checkout for a connection that is there already: its last one ended with its scope."""
+        channel = self._channel or self._find_channel()
+        if channel is None or self.connection is None or self._connecting:
+            return None
+        now = channel.ask()
+        site = channel.ring.sites.number(call_site(_FRAMES_TO_CALLER))
+        self._checkout = channel.got(now, site, pools.pool_of(self.connection))
+        return self._checkout
+
+    def cursor_closed(self, cursor: Any) -> None:
+        """Note that a cursor was closed; the second time counts for nothing."""
+        cursors = self._open_cursors
+        if len(cursors) == 1 and cursors[0]() is cursor:
+            del cursors[0]
+        else:
+            # Cursors that were collected unclosed count as closed from here on.
+            cursors[:] = [known for known in cursors if known() is not None and known() is not cursor]
+        if not cursors:
+            self._check_need()
+
+    def _check_need(self) -> None:
+        """End the need unless something still needs the connection."""
+        checkout = self._checkout
+        if (
+            checkout is None
+            or not checkout.needed_since
+            or checkout.closed
+            or self._open_cursors
+            or self.in_atomic_block
+            or self._connecting
+        ):
+            return
+        connection = self.connection
+        if connection is None or not _IDLE < connection.pgconn.transaction_status < _UNKNOWN:
+            checkout.need_ended()
+
+
+class FollowedCursor(CursorWrapper):
+    """Mixed in before the class of each cursor wrapper. All state is elsewhere, so that it can be wrapped anew."""
+
+    db: LifecycleMixin
+
+    def close(self) -> None:
+        """Close the cursor."""
+        try:
+            self.cursor.close()
+        finally:
+            self.db.cursor_closed(self.cursor)
+
+    def _execute(self, sql: Any, params: Any, *ignored: Any) -> Any:
+        checkout = self.db._checkout  # noqa: SLF001 - two halves of one thing
+        if checkout is None:
+            return super()._execute(sql, params, *ignored)
+        started = checkout.query_started()
+        try:
+            return super()._execute(sql, params, *ignored)
+        finally:
+            checkout.query_ended(started)
+
+    def _executemany(self, sql: Any, param_list: Any, *ignored: Any) -> Any:
+        with self._query():
+            return super()._executemany(sql, param_list, *ignored)
+
+    def callproc(self, *args: Any, **kwargs: Any) -> Any:
+        with self._query():
+            return super().callproc(*args, **kwargs)
+
+    @contextmanager
+    def copy(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        """Run a COPY, as psycopg's cursor does; it is one query that lasts as long as the block."""
+        inherited = getattr(super(), "copy", self.cursor.copy)
+        with self._query(), inherited(*args, **kwargs) as copy:
+            yield copy
+
+    @contextmanager
+    def _query(self) -> Iterator[None]:
+        checkout = self.db._checkout  # noqa: SLF001
+        if checkout is None:
+            yield
+            return
+        started = checkout.query_started()
+        try:
+            yield
+        finally:
+            checkout.query_ended(started)
+
+
+_followed: dict[type, type] = {}
+
+
+def _follow(cursor_class: type) -> type:
+    if issubclass(cursor_class, FollowedCursor) or not issubclass(cursor_class, CursorWrapper):
+        followed = cursor_class
+    else:
+        followed = type(cursor_class.__name__, (FollowedCursor, cursor_class), {"__doc__": cursor_class.__doc__})
+    return _followed.setdefault(cursor_class, followed)
+
+
+def forget_checkouts() -> None:
+    """Make all wrappers of this process begin anew."""
+    for wrapper in list(_wrappers):
+        wrapper.forget_checkout()
+
+
+os.register_at_fork(after_in_child=forget_checkouts)
