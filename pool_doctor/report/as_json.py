@@ -145,4 +145,4 @@ def _moment(timestamp: float) -> str:
 
 def _number(value: float | None) -> float | None:
     """Round to the nanosecond, below which nothing is measured. JSON has no infinity: that becomes null."""
-    return round(value, 9) if value is not None and math.isfinite(value) else None
+    return round(float(value), 9) if value is not None and math.isfinite(value) else None

@@ -23,7 +23,7 @@ WIDTH = 100
 _LEAST_WIDTH = 60
 _INDENT = "  "
 _GAP = 2
-"""Columns that tabulate's format "simple" puts between two columns."""
+"""Columns that tabulate's format "plain" puts between two columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +62,10 @@ def _lines(report: Report, columns: int, palette: Palette) -> Iterator[str]:
 
 
 def _section(section: Section, columns: int, palette: Palette) -> Iterator[str]:
-    for block in section.blocks:
+    for number, block in enumerate(section.blocks):
         if isinstance(block, str):
+            if number:
+                yield ""
             yield from _wrapped(block, columns)
             continue
         lines = _table(block, columns) if isinstance(block, Table) else _facts(block, columns)
@@ -96,10 +98,12 @@ def _table(table: Table, columns: int) -> list[str]:
         ]
         for row in table.rows
     ]
+    titles = [column.title for column in table.columns]
+    rules = ["-" * room for room in widths]
+    # As rows of their own, for tabulate makes each column two wider than its header.
     text = tabulate(
-        rows,
-        headers=[column.title for column in table.columns],
-        tablefmt="simple",
+        [titles, rules, *rows],
+        tablefmt="plain",
         colalign=["right" if column.right else "left" for column in table.columns],
         disable_numparse=True,
     )

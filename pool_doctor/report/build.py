@@ -195,7 +195,8 @@ def _drift(configuration: Configuration, live: Sequence[Worker]) -> Iterable[str
         if differences := _differences(configuration, worker):
             differing.setdefault(", ".join(differences), []).append(worker)
     for what, workers in differing.items():
-        yield f"Running with {what}, other than settings.py says: {_pids(workers)}. A restart brings that in line."
+        subject, them = ("PID {} runs", "it") if len(workers) == 1 else ("PIDs {} run", "them")
+        yield f"{subject.format(_pids(workers))} with {what}, other than settings.py says now: restart {them}."
 
 
 def _differences(configuration: Configuration, worker: Worker) -> list[str]:

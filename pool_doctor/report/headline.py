@@ -75,15 +75,21 @@ def _held(database: DatabaseReport) -> str:
     if not requests or not hold:
         return "no request that used it has ended yet" if database.live else ""
     idle = sum(scope.total_idle for scope in scopes)
-    per_request, unused = duration(hold / requests), f"{share(idle, hold)} of it while no query runs"
+    how = _holding(database, hold / requests, sum(scope.checkouts for scope in scopes) / requests)
+    return f"{how}, {share(idle, hold)} of it while no query {'runs' if database.live else 'ran'}"
+
+
+def _holding(database: DatabaseReport, hold: float, turns: float) -> str:
+    """Say how long a request holds a connection, in the words of the policy."""
+    per_request = duration(hold)
+    are, holds, opens = ("are", "holds", "opens") if database.live else ("were", "held", "opened")
     match database.policy:
         case "query":
-            turns = sum(scope.checkouts for scope in scopes) / requests
-            return f"a request holds one for {per_request} in {turns:.3g} turns, {unused}"
+            return f"a request {holds} one for {per_request} in {turns:.3g} turn{'' if turns == 1 else 's'}"
         case "unpooled":
             opening = duration(database.demand.wait.mean)
-            return f"each request opens its own within {opening} and holds it {per_request}, {unused}"
+            return f"each request {opens} its own within {opening} and {holds} it for {per_request}"
         case "persistent":
-            return f"each thread keeps its own; {per_request} per request, {unused}"
+            return f"threads keep their connections, and a request {holds} its thread's for {per_request}"
         case _:
-            return f"connections are held {per_request} per request, {unused}"
+            return f"connections {are} held {per_request} per request"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from pool_doctor.report.headline import Mood, headline, mood
 from pool_doctor.report.model import (
@@ -18,6 +18,9 @@ from pool_doctor.report.model import (
 )
 from pool_doctor.report.words import NOTHING, clean, count, duration, moment, plural, rate, share
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 LIVE_SHOWN = 16
 ENDED_SHOWN = 4
 OPEN_SHOWN = 10
@@ -25,10 +28,10 @@ SCOPES_SHOWN = 12
 APPLICATIONS_SHOWN = 6
 
 _POLICIES = {
-    "request": "request: a connection is held from a request's first query to its end",
-    "query": "query: a connection goes back to the pool after each query or transaction",
-    "persistent": "persistent: each thread keeps its own connection between requests",
-    "unpooled": "unpooled: each request opens a connection of its own, and closes it",
+    "request": "request (a connection is held from a request's first query to its end)",
+    "query": "query (a connection goes back to the pool after each query or transaction)",
+    "persistent": "persistent (each thread keeps its own connection between requests)",
+    "unpooled": "unpooled (each request opens a connection of its own, and closes it)",
 }
 
 
@@ -162,7 +165,6 @@ def _workers(database: DatabaseReport, now: float) -> Section:
         [
             Table(columns, rows, _not_shown(hidden)),
             *_open_checkouts(live),
-            *_open_checkouts(ended[:ENDED_SHOWN], "Held when their process ended:"),
         ],
     )
 
@@ -185,7 +187,7 @@ def _worker_row(worker: Worker, now: float) -> tuple[str, ...]:
     )
 
 
-def _open_checkouts(workers: list[Worker], lead: str) -> list[Block]:
+def _open_checkouts(workers: list[Worker]) -> list[Block]:
     held = [(checkout, worker) for worker in workers for checkout in worker.open]
     if not held:
         return []
@@ -208,7 +210,7 @@ def _open_checkouts(workers: list[Worker], lead: str) -> list[Block]:
         for checkout, worker in held[:OPEN_SHOWN]
     ]
     more = _not_shown(_hidden(len(held) - OPEN_SHOWN, "open checkout"))
-    return [lead, Table(columns, rows, more)]
+    return ["Open checkouts, the longest held first:", Table(columns, rows, more)]
 
 
 def _demand(report: Report, database: DatabaseReport) -> Section:

@@ -30,7 +30,7 @@ NOT_VISIBLE = "(not visible)"
 
 _LIMITS = """
 SELECT pg_backend_pid(),
-       current_setting('server_version'),
+       split_part(current_setting('server_version'), ' ', 1),
        current_setting('max_connections')::int,
        current_setting('superuser_reserved_connections')::int
        + coalesce(current_setting('reserved_connections', true), '0')::int
@@ -103,7 +103,7 @@ class _Inquiry(threading.Thread):
         try:
             self.outcome = _ask(self._wrapper.get_connection_params())
         except Exception as error:  # whatever an engine or a driver raises: the report names it and goes on
-            self.outcome = ServerError(" ".join(str(error).split()) or type(error).__name__)
+            self.outcome = ServerError(next(iter(str(error).splitlines()), "").strip() or type(error).__name__)
 
 
 def _ask(params: dict[str, Any]) -> _Answer:
