@@ -9,7 +9,7 @@ from fractions import Fraction
 from pool_doctor.analysis._checks import number, whole
 
 
-def per_worker(  # noqa: PLR0913, PLR0917 (all of them share the server)
+def per_worker(
     max_connections: int,
     superuser_reserved: int,
     reserved: int,
@@ -76,6 +76,6 @@ class Budget:
         surge = f" plus {self.deploy_surge:.0%} while a deployment runs" if self.deploy_surge else ""
         return (
             f"The server takes {self.max_connections} connections; {reserved} are reserved and "
-            f"{self.others} belong to others, which leaves {self.available} for {self.hosts} x {self.workers} workers{surge}: "
-            f"{self.per_worker} for each worker."
+            f"{self.others} belong to others, which leaves {self.available} for "
+            f"{self.hosts} x {self.workers} workers{surge}: {self.per_worker} for each worker."
         )
