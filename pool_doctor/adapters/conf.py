@@ -62,7 +62,8 @@ def _checked(source: Any) -> Settings:
         if not accepts(value):
             raise ImproperlyConfigured(f"{SETTING}[{key!r}] is {value!r}; it must be {wanted}.")
         values[key.lower()] = convert(value)
-    values.setdefault("directory", default_directory(project()))
+    if "directory" not in values:
+        values["directory"] = default_directory(project())
     return Settings(**values)
 
 
@@ -95,7 +96,7 @@ def project() -> str:
 
     Not the settings module's own name, because manage.py and the workers may use different modules of one package.
     """
-    module = os.environ.get("DJANGO_SETTINGS_MODULE") or getattr(settings, "SETTINGS_MODULE", "")
+    module = os.environ.get("DJANGO_SETTINGS_MODULE") or getattr(settings, "SETTINGS_MODULE", None) or ""
     package = module.partition(".")[0]
     spec = find_spec(package) if package else None
     if spec is not None and spec.submodule_search_locations:
@@ -105,7 +106,7 @@ def project() -> str:
     return str(Path(sys.argv[0] or ".").resolve())
 
 
-def _forget(*, setting: str, **kwargs: Any) -> None:
+def _forget(*, setting: str, **_: Any) -> None:
     if setting == SETTING:
         _checked.cache_clear()
 

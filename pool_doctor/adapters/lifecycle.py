@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import os
 import weakref
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
 from django.db.backends.utils import CursorWrapper
+from psycopg import ServerCursor
 
 from pool_doctor.adapters import pools
 from pool_doctor.recording import layout
 from pool_doctor.recording.callsite import call_site
+from pool_doctor.recording.checkout import OwnConnection
 from pool_doctor.recording.recorder import recorder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from django.db.backends.postgresql.base import DatabaseWrapper as _Base
 
@@ -33,8 +35,10 @@ else:
 # libpq's transaction status: ACTIVE, INTRANS and INERROR lie between IDLE (0) and UNKNOWN (4, a broken connection).
 _IDLE, _UNKNOWN = 0, 4
 
-# get_new_connection() is called by connect(), that by ensure_connection(), each through async_unsafe's inner function.
-_FRAMES_TO_CALLER = 5
+# The frames that are certainly Django's or ours between call_site() and the caller: get_new_connection(), connect(),
+# async_unsafe's inner function and our connect(); or _adopt(), _begin_need() and its caller.
+_ABOVE_CONNECT = 5
+_ABOVE_ADOPT = 4
 
 _wrappers: weakref.WeakSet[LifecycleMixin] = weakref.WeakSet()
 
@@ -44,6 +48,7 @@ class LifecycleMixin(_Base):
 
     _channel: Channel | None = None
     _checkout: Checkout | None = None
+    _own_connection: OwnConnection | None = None
     _connecting = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -59,6 +64,7 @@ class LifecycleMixin(_Base):
         """Know nothing of what went before: recording begins anew, or this is a forked child."""
         self._channel = None
         self._checkout = None
+        self._own_connection = None
         self._open_cursors = []
 
     # Asked for, there, given back.
@@ -72,8 +78,10 @@ class LifecycleMixin(_Base):
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         channel = self._channel or self._find_channel()
-        if channel is None:
+        if channel is None or not self._connecting:
             return super().get_new_connection(conn_params)
+        if self._checkout is not None:  # its connection was dropped without close()
+            self._end_checkout(self._checkout, None)
         asked = channel.ask()
         try:
             connection = super().get_new_connection(conn_params)
@@ -81,9 +89,12 @@ class LifecycleMixin(_Base):
             self._note_failure(channel, asked, error)
             raise
         try:
-            site = channel.ring.sites.number(call_site(_FRAMES_TO_CALLER))
-            self._checkout = channel.got(asked, site, pools.pool_of(connection))
-        except Exception:  # noqa: BLE001 - whatever recording stumbles on, the connection is there
+            site = channel.ring.sites.number(call_site(_ABOVE_CONNECT))
+            pool = pools.pool_of(connection)
+            self._checkout = channel.got(asked, site, pool)
+            if pool is None:
+                self._own_connection = OwnConnection(channel)
+        except Exception:
             recorder.failed()
         return connection
 
@@ -95,6 +106,7 @@ class LifecycleMixin(_Base):
         try:
             return super()._close()
         finally:
+            self._own_connection = None
             self._end_checkout(checkout, pool)
 
     def _find_channel(self) -> Channel | None:
@@ -106,9 +118,9 @@ class LifecycleMixin(_Base):
     def _note_failure(self, channel: Channel, asked: int, error: BaseException) -> None:
         outcome = layout.TIMEOUT if pools.is_pool_timeout(error) else layout.ERROR
         try:
-            site = channel.ring.sites.number(call_site(_FRAMES_TO_CALLER + 1))
-            channel.failed(asked, site, outcome, self.pool if channel.description.policy == "request" else None)
-        except Exception:  # noqa: BLE001
+            site = channel.ring.sites.number(call_site(_ABOVE_CONNECT + 1))
+            channel.failed(asked, site, outcome, pools.existing_pool(self))
+        except Exception:
             recorder.failed()
 
     def _end_checkout(self, checkout: Checkout, pool: Any) -> None:
@@ -116,7 +128,7 @@ class LifecycleMixin(_Base):
         self._open_cursors.clear()
         try:
             checkout.returned(pool)
-        except Exception:  # noqa: BLE001
+        except Exception:
             recorder.failed()
 
     # Needed, not needed.
@@ -125,12 +137,16 @@ class LifecycleMixin(_Base):
         wrapped = super()._prepare_cursor(cursor)
         self._begin_need()
         self._open_cursors.append(weakref.ref(cursor))
-        wrapped.__class__ = _followed.get(type(wrapped)) or _follow(type(wrapped))
+        kinds = type(wrapped), type(cursor)
+        followed = _followed.get(kinds) or _follow(*kinds)
+        if followed is not kinds[0]:
+            wrapped.__class__ = followed
         return wrapped
 
-    def set_autocommit(self, autocommit: bool, *args: Any, **kwargs: Any) -> None:
-        super().set_autocommit(autocommit, *args, **kwargs)
-        if not autocommit:
+    def set_autocommit(self, autocommit: bool, force_begin_transaction_with_broken_autocommit: bool = False) -> None:
+        super().set_autocommit(autocommit, force_begin_transaction_with_broken_autocommit)
+        # Only atomic() forces a transaction to begin; with autocommit off, it begins with the next query.
+        if force_begin_transaction_with_broken_autocommit and not autocommit:
             self._begin_need()
 
     def _commit(self) -> None:
@@ -162,7 +178,7 @@ class LifecycleMixin(_Base):
         if channel is None or self.connection is None or self._connecting:
             return None
         now = channel.ask()
-        site = channel.ring.sites.number(call_site(_FRAMES_TO_CALLER))
+        site = channel.ring.sites.number(call_site(_ABOVE_ADOPT))
         self._checkout = channel.got(now, site, pools.pool_of(self.connection))
         return self._checkout
 
@@ -173,7 +189,7 @@ class LifecycleMixin(_Base):
             del cursors[0]
         else:
             # Cursors that were collected unclosed count as closed from here on.
-            cursors[:] = [known for known in cursors if known() is not None and known() is not cursor]
+            cursors[:] = [known for known in cursors if _is_open(known(), cursor)]
         if not cursors:
             self._check_need()
 
@@ -194,6 +210,10 @@ class LifecycleMixin(_Base):
             checkout.need_ended()
 
 
+def _is_open(known: Any, closed: Any) -> bool:
+    return known is not None and known is not closed and not known.closed
+
+
 class FollowedCursor(CursorWrapper):
     """Mixed in before the class of each cursor wrapper. All state is elsewhere, so that it can be wrapped anew."""
 
@@ -204,7 +224,9 @@ class FollowedCursor(CursorWrapper):
         try:
             self.cursor.close()
         finally:
-            self.db.cursor_closed(self.cursor)
+            note_closed = getattr(self.db, "cursor_closed", None)
+            if note_closed is not None:  # None once the engine is not observed any more
+                note_closed(self.cursor)
 
     def _execute(self, sql: Any, params: Any, *ignored: Any) -> Any:
         checkout = self.db._checkout  # noqa: SLF001 - two halves of one thing
@@ -224,15 +246,25 @@ class FollowedCursor(CursorWrapper):
         with self._query():
             return super().callproc(*args, **kwargs)
 
-    @contextmanager
-    def copy(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
+    def copy(self, *args: Any, **kwargs: Any) -> AbstractContextManager[Any]:
         """Run a COPY, as psycopg's cursor does; it is one query that lasts as long as the block."""
-        inherited = getattr(super(), "copy", self.cursor.copy)
-        with self._query(), inherited(*args, **kwargs) as copy:
-            yield copy
+        return self._during(getattr(super(), "copy", self.cursor.copy)(*args, **kwargs))
+
+    def stream(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        """Stream rows, as psycopg's cursor does; it is one query that lasts until the last row."""
+        return self._until_the_end(self.cursor.stream(*args, **kwargs))
 
     @contextmanager
-    def _query(self) -> Iterator[None]:
+    def _during(self, copy: AbstractContextManager[Any]) -> Iterator[Any]:
+        with self._query(), copy as entered:
+            yield entered
+
+    def _until_the_end(self, rows: Iterator[Any]) -> Iterator[Any]:
+        with self._query():
+            yield from rows
+
+    @contextmanager
+    def _query(self, counts: bool = True) -> Iterator[None]:
         checkout = self.db._checkout  # noqa: SLF001
         if checkout is None:
             yield
@@ -241,18 +273,39 @@ class FollowedCursor(CursorWrapper):
         try:
             yield
         finally:
-            checkout.query_ended(started)
+            checkout.query_ended(started, 1 if counts else 0)
 
 
-_followed: dict[type, type] = {}
+class FollowedServerCursor(FollowedCursor):
+    """A cursor on the server: each fetch asks the server, so it is time in which a query runs."""
+
+    def _fetch(self, fetch: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        with self._query(counts=False), self.db.wrap_database_errors:
+            return fetch(*args, **kwargs)
+
+    def fetchone(self) -> Any:
+        """Fetch the next row."""
+        return self._fetch(self.cursor.fetchone)
+
+    def fetchmany(self, *args: Any, **kwargs: Any) -> Any:
+        """Fetch the next rows."""
+        return self._fetch(self.cursor.fetchmany, *args, **kwargs)
+
+    def fetchall(self) -> Any:
+        """Fetch all rows that are left."""
+        return self._fetch(self.cursor.fetchall)
 
 
-def _follow(cursor_class: type) -> type:
-    if issubclass(cursor_class, FollowedCursor) or not issubclass(cursor_class, CursorWrapper):
-        followed = cursor_class
-    else:
-        followed = type(cursor_class.__name__, (FollowedCursor, cursor_class), {"__doc__": cursor_class.__doc__})
-    return _followed.setdefault(cursor_class, followed)
+_followed: dict[tuple[type, type], type] = {}
+
+
+def _follow(wrapped: type, cursor: type) -> type:
+    """Return the followed class for a kind of wrapper around a kind of psycopg cursor."""
+    followed = wrapped
+    if issubclass(wrapped, CursorWrapper) and not issubclass(wrapped, FollowedCursor):
+        mixin = FollowedServerCursor if issubclass(cursor, ServerCursor) else FollowedCursor
+        followed = type(wrapped.__name__, (mixin, wrapped), {"__doc__": wrapped.__doc__})
+    return _followed.setdefault((wrapped, cursor), followed)
 
 
 def forget_checkouts() -> None:

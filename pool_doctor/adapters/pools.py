@@ -50,8 +50,9 @@ def queue_pool_settings(options: dict[str, Any]) -> PoolSettings:
         min_size=0,
         max_size=0 if overflow < 0 or not given["pool_size"] else given["pool_size"] + overflow,
         timeout=float(given["timeout"]),
-        max_lifetime=float(given["recycle"]),
-        max_idle=0.0,
+        # It closes no connection for being idle, and -1 is its word for never.
+        max_lifetime=float(given["recycle"]) if given["recycle"] >= 0 else float("inf"),
+        max_idle=float("inf"),
     )
 
 
@@ -95,6 +96,15 @@ def describe(wrapper: BaseDatabaseWrapper) -> Description | None:
 def pool_of(connection: Any) -> Any:
     """Return the pool that a checked-out connection belongs to; None for one of its own."""
     return getattr(connection, "_pool", None)
+
+
+def existing_pool(wrapper: BaseDatabaseWrapper) -> Any:
+    """Return the pool that a wrapper would take a connection from; None where there is none (yet)."""
+    if uses_queue_pool(type(wrapper)):
+        from dj_db_conn_pool.core import pool_container  # noqa: PLC0415 - an optional package
+
+        return dict.get(pool_container, wrapper.alias)
+    return getattr(wrapper, "_connection_pools", {}).get(wrapper.alias)
 
 
 def gauge(pool: Any) -> tuple[int, int]:

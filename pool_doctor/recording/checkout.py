@@ -89,10 +89,10 @@ class Checkout:
         self.ring.cells[self.idle_cell] = 0
         return monotonic_ns()
 
-    def query_ended(self, started: int) -> None:
-        """Note that the query that began at ``started`` has ended, well or not."""
+    def query_ended(self, started: int, count: int = 1) -> None:
+        """Note that the query that began at ``started`` has ended, well or not; ``count`` 0: one more fetch of it."""
         now = monotonic_ns()
-        self.queries += 1
+        self.queries += count
         self.query_time += now - started
         self.ring.cells[self.idle_cell] = now
         if self.scope.collector is not None:
@@ -216,3 +216,16 @@ class UnpooledCheckout(Checkout):
     def __del__(self) -> None:
         if not self.closed and not sys.is_finalizing():
             self.returned()
+
+
+class OwnConnection:
+    """Counts a connection that belongs to no pool, from when it is made until it is closed or collected."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._cells = channel.cells
+        self._size = channel.size
+        self._cells[self._size] += 1
+
+    def __del__(self) -> None:
+        if not sys.is_finalizing():
+            self._cells[self._size] -= 1

@@ -180,8 +180,7 @@ class _Image:
             policy=layout.text(policy),
             pool=pool,
             size=size if alive else 0,
-            # Both numbers are from the last return; in_use is from now.
-            available=min(words[base + layout.AVAILABLE], size - in_use) if alive else 0,
+            available=self._available(base, size - in_use, pool) if alive else 0,
             in_use=in_use,
             waiting=waiting,
             peak_in_use=words[base + layout.PEAK_IN_USE],
@@ -195,6 +194,11 @@ class _Image:
             scopes=self._scopes(base),
             minutes=self._minutes(base),
         )
+
+    def _available(self, base: int, left: int, pool: PoolSettings | None) -> int:
+        # What a pool had available is from the last return, what is in use from now. Without a pool, what is not in
+        # use is kept for a thread's next request.
+        return left if pool is None else min(self.words[base + layout.AVAILABLE], left)
 
     def _histogram(self, at: int) -> Histogram:
         words = self.words

@@ -89,28 +89,30 @@ class Recorder:
         channel = self._channels[description] = Channel(ring, index, description, gauge)
         return channel
 
-    def running(self, kind: str) -> Ring | None:
-        """Return the ring for a scope that begins or ends, and note what kind of process its work shows it to be."""
-        if self.options is None:
-            return None
-        if self.ring is None:
+    def note_kind(self, kind: str) -> None:
+        """Note what kind of process this is by the work that it does; of several, the most telling one counts."""
+        if kind != self._kind and _RANK.get(kind, 0) > _RANK.get(self._kind, 0):
+            self._kind = kind
+            if self.ring is not None:
+                self.ring.set_kind(kind)
+
+    def opened_ring(self) -> Ring | None:
+        """Return the ring, made now if it was not yet; None when nothing is recorded."""
+        if self.ring is None and self.options is not None:
             with self._lock:
                 self._open()
-        if self._kind != kind and self.ring is not None and _RANK.get(kind, 0) > _RANK.get(self._kind, 0):
-            self._kind = kind
-            self.ring.set_kind(kind)
         return self.ring
 
     def _open(self) -> Ring | None:
         options = self.options
         if self.ring is None and options is not None:
             try:
-                self.ring = create(options.directory, options.ring_size, options.command, "process")
+                self.ring = create(options.directory, options.ring_size, options.command, self._kind or "process")
                 directory.clear(options.directory, time.time() - options.retention)
             except OSError as error:
                 self.note(f"nothing is recorded for pool_report: {error}")
                 # Plain memory serves what looks at this process from within, such as the toolbar's panel.
-                self.ring = self.ring or Ring(None, options.ring_size, options.command, "process")
+                self.ring = self.ring or Ring(None, options.ring_size, options.command, self._kind or "process")
         return self.ring
 
     def note(self, problem: str) -> None:
@@ -127,7 +129,7 @@ class Recorder:
 
 
 # What a process is called when it does several kinds of work: the highest wins.
-_RANK = {"thread": 1, "process": 1, "block": 1, "command": 2, "task": 3, "celery": 4, "wsgi": 5, "asgi": 6}
+_RANK = {"command": 1, "celery": 2, "wsgi": 3, "asgi": 4}
 
 recorder = Recorder()
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from pool_doctor.recording.ring import Ring
 
 _next_id = itertools.count(1).__next__
-_NUMBERED = re.compile(r"[-_ ]?\d+([-_]\d+)*(?=$|\s)")
+_NUMBERS = re.compile(r"[-_ ]?\d+([-_]\d+)*$")
+_DEFAULT_NAME = re.compile(r"Thread-\d+ \((.+)\)")
 
 
 class Collector(Protocol):
@@ -55,10 +56,11 @@ class Usage:
 class Scope:
     """One run of a named piece of work."""
 
-    __slots__ = ("_name", "collector", "ended", "id", "kind", "open", "started", "usages")
+    __slots__ = ("_name", "collector", "ended", "id", "kind", "open", "outer", "started", "usages")
 
-    def __init__(self, name: str, kind: str) -> None:
+    def __init__(self, name: str, kind: str, outer: Scope | None = None) -> None:
         self._name = name
+        self.outer = outer
         self.kind = kind
         self.id = _next_id() & 0xFFFFFFFF
         self.started = monotonic_ns()
@@ -145,4 +147,9 @@ def thread_scope() -> Scope:
     thread = threading.current_thread()
     if thread is threading.main_thread():
         return Scope("process", "process")
-    return Scope(f"thread {_NUMBERED.sub('', thread.name) or 'unnamed'}", "thread")
+    return Scope(f"thread {_thread_name(thread.name)}", "thread")
+
+
+def _thread_name(name: str) -> str:
+    default = _DEFAULT_NAME.fullmatch(name)
+    return default[1] if default else _NUMBERS.sub("", name) or "unnamed"

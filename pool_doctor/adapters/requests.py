@@ -1,0 +1,106 @@
+"""Scopes of requests under WSGI and ASGI, without an entry in MIDDLEWARE.
+
+Under WSGI a request is what lies between Django's signals request_started and request_finished, in one thread: the
+second is sent when the server has closed the response, after streaming. Under ASGI it is one call of the handler,
+because what a signal's receiver sets there does not reach the request's own context.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from django.core.handlers.asgi import ASGIHandler
+from django.core.handlers.base import BaseHandler
+from django.core.signals import request_finished, request_started
+
+from pool_doctor.adapters.patching import Patches
+from pool_doctor.recording.scope import current
+from pool_doctor.recording.work import REQUEST_KINDS, begin, end
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
+_DISPATCH_UID = "pool_doctor.requests"
+
+_patches = Patches()
+
+
+def install() -> None:
+    """Give each request a scope. Doing it twice is doing it once."""
+    request_started.connect(_started, weak=False, dispatch_uid=_DISPATCH_UID)
+    request_finished.connect(_finished, weak=False, dispatch_uid=_DISPATCH_UID)
+    _patches.apply(ASGIHandler, "__call__", _call)
+    _patches.apply(BaseHandler, "get_response_async", _get_response_async)
+    _patches.apply(BaseHandler, "resolve_request", _resolve_request)
+
+
+def uninstall() -> None:
+    """Undo install()."""
+    request_started.disconnect(dispatch_uid=_DISPATCH_UID)
+    request_finished.disconnect(dispatch_uid=_DISPATCH_UID)
+    _patches.undo()
+
+
+def _before_routing(method: Any) -> str:
+    return f"{_method(method)} (no route)"
+
+
+def _method(method: Any) -> str:
+    return method if method in _METHODS else "OTHER"
+
+
+def _started(*, environ: dict[str, Any] | None = None, **_: Any) -> None:
+    if environ is None:  # ASGI
+        return
+    stale = current.get()
+    if stale is not None and stale.kind == "wsgi":  # its response was never closed
+        end(stale)
+    begin(_before_routing(environ.get("REQUEST_METHOD")), "wsgi")
+
+
+def _finished(**_: Any) -> None:
+    scope = current.get()
+    if scope is not None and scope.kind == "wsgi":
+        end(scope)
+
+
+def _call(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    async def __call__(self: ASGIHandler, scope: dict[str, Any], receive: Any, send: Any) -> None:  # noqa: N807
+        request = begin(_before_routing(scope.get("method")), "asgi")
+        try:
+            await original(self, scope, receive, send)
+        finally:
+            end(request)
+
+    return __call__
+
+
+def _get_response_async(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    async def get_response_async(self: BaseHandler, request: Any) -> Any:
+        scope = current.get()
+        if scope is not None and scope.kind == "asgi" and not scope.ended:
+            return await original(self, request)
+        # A handler that is no ASGIHandler, such as the one of AsyncClient.
+        scope = begin(_before_routing(request.method), "asgi")
+        try:
+            return await original(self, request)
+        finally:
+            end(scope)
+
+    return get_response_async
+
+
+def _resolve_request(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def resolve_request(self: BaseHandler, request: Any) -> Any:
+        match = original(self, request)
+        scope = current.get()
+        if scope is not None and scope.kind in REQUEST_KINDS:
+            scope.name = f"{_method(request.method)} {match.route or '/'}"
+        return match
+
+    return resolve_request

@@ -1,0 +1,81 @@
+"""Beginning and ending scopes: what the adapters do for requests and tasks, and ``scope()`` for all else."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pool_doctor.recording.recorder import recorder
+from pool_doctor.recording.scope import Scope, current
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+REQUEST_KINDS = frozenset({"wsgi", "asgi"})
+
+
+def begin(name: str, kind: str) -> Scope:
+    """Begin a scope inside the current one, and make it the current one."""
+    scope = Scope(name, kind, current.get())
+    current.set(scope)
+    recorder.note_kind(kind)
+    return scope
+
+
+def end(scope: Scope) -> None:
+    """End a scope and go back to the one outside it. Raises nothing."""
+    if current.get() is scope:
+        current.set(scope.outer)
+    try:
+        # A request without a checkout counts; a command without one leaves no file.
+        scope.end(recorder.opened_ring() if scope.kind in REQUEST_KINDS else recorder.ring)
+    except Exception:
+        recorder.failed()
+
+
+class scope:  # noqa: N801 - used like a function
+    """Name the work of a block or function, so that reports say what it is that holds connections.
+
+    ``with scope("nightly import"): ...`` or ``@scope("nightly import")`` on a function, plain or async. It is for work
+    that is no request, task or management command (those have a name): threads, schedulers, scripts. Blocks nest; the
+    innermost names what is checked out inside it.
+
+    Raises TypeError where the name is no text or empty.
+    """
+
+    def __init__(self, name: str) -> None:
+        if not isinstance(name, str) or not name.strip():
+            raise TypeError(f"scope() takes the name of the work, a text that is not empty; it got {name!r}.")
+        self._name = name.strip()
+        self._begun: list[Scope] = []
+
+    def __enter__(self) -> None:
+        self._begun.append(begin(self._name, "block"))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        end(self._begun.pop())
+
+    def __call__(self, function: _Function) -> _Function:
+        """Return the function, wrapped so that each call of it is a run of this scope."""
+        name = self._name
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def run(*args: Any, **kwargs: Any) -> Any:
+                with scope(name):
+                    return await function(*args, **kwargs)
+
+        else:
+
+            @functools.wraps(function)
+            def run(*args: Any, **kwargs: Any) -> Any:
+                with scope(name):
+                    return function(*args, **kwargs)
+
+        return run  # type: ignore[return-value]  # functools.wraps keeps what matters of the signature
