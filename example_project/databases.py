@@ -1,17 +1,20 @@
-"""Django's form of a database URL."""
+"""The shop's database: Django's form of its URL, and its content."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 from psycopg.conninfo import conninfo_to_dict
 
+ROOT = Path(__file__).resolve().parent.parent
 _NAMES = {"dbname": "NAME", "user": "USER", "password": "PASSWORD", "host": "HOST", "port": "PORT"}
 
 
-def django_database(
-    url: str, *, engine: str = "django.db.backends.postgresql", **options: Any
-) -> dict[str, Any]:
+def django_database(url: str, *, engine: str = "django.db.backends.postgresql", **options: Any) -> dict[str, Any]:
     """Return an entry of DATABASES for a URL; what has no place of its own in Django goes into OPTIONS.
 
     Raises psycopg.ProgrammingError where libpq does not accept the URL.
@@ -19,3 +22,17 @@ def django_database(
     parts = {name: str(value) for name, value in conninfo_to_dict(url).items() if value is not None}
     settings = {django_name: parts.pop(name, "") for name, django_name in _NAMES.items()}
     return {"ENGINE": engine, **settings, "OPTIONS": {**parts, **options}}
+
+
+def prepare_database(url: str) -> None:
+    """Make the shop's tables and content where they are missing.
+
+    Raises subprocess.CalledProcessError when a command fails; it has said why on the standard error output.
+    """
+    environment = {**os.environ, "DATABASE_URL": url, "SHOP_MAX_SIZE": "0", "SHOP_DEBUG": "0"}
+    for command in ("migrate", "seed"):
+        subprocess.run(
+            [sys.executable, str(ROOT / "example_project" / "manage.py"), command, "--verbosity", "0"],
+            env=environment,
+            check=True,
+        )

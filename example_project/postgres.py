@@ -86,6 +86,7 @@ def provide() -> Iterator[str]:
     """
     url = os.environ.get("DATABASE_URL")
     if url:
+        _check(url)
         yield url
         return
     with _own_server() as url:
@@ -145,6 +146,14 @@ def free_port() -> int:
     return int(address[1])
 
 
+def _check(url: str) -> None:
+    try:
+        psycopg.connect(url, connect_timeout=10).close()
+    except psycopg.Error as error:
+        reason = str(error).strip().splitlines()[0]
+        raise PostgresError(f"The database of DATABASE_URL cannot be used: {reason}") from None
+
+
 def _examine(directory: Path, *, relocatable: bool = False) -> Binaries | None:
     """Return what `postgres --version` says, or None where the directory holds no working, recent server.
 
@@ -176,9 +185,7 @@ def _server_user() -> User | None:
         with contextlib.suppress(KeyError):
             entry = pwd.getpwnam(name)
             return User(name, entry.pw_uid, entry.pw_gid)
-    raise PostgresError(
-        "PostgreSQL does not run as root, and there is neither a user postgres nor a user nobody."
-    )
+    raise PostgresError("PostgreSQL does not run as root, and there is neither a user postgres nor a user nobody.")
 
 
 @contextlib.contextmanager
@@ -211,13 +218,9 @@ def _base_directory(user: User | None) -> Path:
     if user is None:
         return candidates[0]
     for candidate in candidates:
-        if candidate.is_dir() and all(
-            path.stat().st_mode & stat.S_IXOTH for path in (candidate, *candidate.parents)
-        ):
+        if candidate.is_dir() and all(path.stat().st_mode & stat.S_IXOTH for path in (candidate, *candidate.parents)):
             return candidate
-    raise PostgresError(
-        f"The user {user.name} can reach no directory for temporary files; set TMPDIR to one."
-    )
+    raise PostgresError(f"The user {user.name} can reach no directory for temporary files; set TMPDIR to one.")
 
 
 def _sweep(base: Path) -> None:
@@ -248,9 +251,7 @@ def _end_postmaster(data: Path) -> None:
 def _command_line(pid: int) -> str:
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
-    return subprocess.run(
-        ["ps", "-o", "args=", "-p", str(pid)], capture_output=True, text=True, check=False
-    ).stdout
+    return subprocess.run(["ps", "-o", "args=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
 
 
 def _readable_binaries(binaries: Binaries, user: User, directory: Path) -> Binaries:
@@ -267,9 +268,7 @@ def _readable_binaries(binaries: Binaries, user: User, directory: Path) -> Binar
             _open_to_all(directory / source.name)
     copied = Binaries(directory / binaries.directory.relative_to(package.parent), binaries.version)
     if not _runs(copied, user):
-        raise PostgresError(
-            f"The user {user.name} cannot run programs below {directory}; set TMPDIR to another place."
-        )
+        raise PostgresError(f"The user {user.name} cannot run programs below {directory}; set TMPDIR to another place.")
     return copied
 
 

@@ -16,7 +16,7 @@ from example_project.guard import Guard
 from example_project.postgres import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 ROOT = Path(__file__).resolve().parent.parent
 START_DEADLINE = 60.0
@@ -88,17 +88,19 @@ def running_server(
     *,
     env: Mapping[str, str] | None = None,
     output: IO[bytes] | None = None,
+    remove: Sequence[Path] = (),
 ) -> Iterator[RunningServer]:
     """Serve the shop while the block runs.
 
     `env` is added to the environment; what the server writes goes to `output`, or is shown if it does not start.
+    The directories of `remove` are deleted when it has ended.
     Raises ServerError when it ends, or does not answer within a minute.
     """
     port = options.port or free_port()
     environment = {**os.environ, **options.environment(database_url, directory), **(env or {})}
     with contextlib.ExitStack() as stack:
         log = output if output is not None else stack.enter_context(tempfile.TemporaryFile())
-        guard = Guard(options.command(port), output=log, env=environment, cwd=ROOT)
+        guard = Guard(options.command(port), output=log, env=environment, cwd=ROOT, remove=remove)
         stack.callback(guard.stop)
         if guard.pid is None or not _answers(port, guard):
             guard.stop()

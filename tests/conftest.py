@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.db import connections
 
 from example_project import postgres
-from example_project.databases import django_database
-from example_project.servers import ROOT, RunningServer, ServerOptions, running_server
+from example_project.databases import django_database, prepare_database
+from example_project.servers import RunningServer, ServerOptions, running_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,9 +27,7 @@ def postgres_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def django_db_modify_db_settings(
-    django_db_modify_db_settings_parallel_suffix: None, postgres_url: str
-) -> None:
+def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: None, postgres_url: str) -> None:
     """Point the aliases of tests/settings.py at the server before pytest-django makes their databases."""
     for alias in ("default", "other"):
         settings = connections.settings[alias]
@@ -50,13 +46,7 @@ def database_url(postgres_url: str) -> Iterator[str]:
 def shop_database_url(postgres_url: str) -> Iterator[str]:
     """A URL of a database with the shop's tables and content."""
     with _database(postgres_url, "shop") as url:
-        environment = {**os.environ, "DATABASE_URL": url, "SHOP_MAX_SIZE": "0"}
-        for command in ("migrate", "seed"):
-            subprocess.run(
-                [sys.executable, ROOT / "example_project" / "manage.py", command, "--verbosity", "0"],
-                env=environment,
-                check=True,
-            )
+        prepare_database(url)
         yield url
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from django.apps import apps
 from django.contrib.staticfiles.urls import staticfiles_urlpatterns
-from django.urls import path
+from django.urls import URLPattern, URLResolver, path
 
 from example_project.shop import views
 
 handler400 = views.bad_request
 
-urlpatterns = [
+urlpatterns: list[URLPattern | URLResolver] = [
     path("", views.home, name="home"),
     path("orders/<int:pk>/", views.order_detail, name="order"),
     path("quick/", views.quick),

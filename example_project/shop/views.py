@@ -38,9 +38,7 @@ def home(request: HttpRequest) -> HttpResponse:
 def order_detail(request: HttpRequest, pk: int) -> HttpResponse:
     """Show one order with its lines."""
     order = get_object_or_404(Order.objects.select_related("customer"), pk=pk)
-    return render(
-        request, "shop/order.html", {"order": order, "lines": order.lines.select_related("product")}
-    )
+    return render(request, "shop/order.html", {"order": order, "lines": order.lines.select_related("product")})
 
 
 def quick(request: HttpRequest) -> JsonResponse:
@@ -50,7 +48,7 @@ def quick(request: HttpRequest) -> JsonResponse:
 
 def api_call(request: HttpRequest) -> HttpResponse:
     """Read an order, ask a payment service, store its answer: the connection is idle while the service thinks."""
-    order = _orders_from_somewhere().first()
+    order = _orders_from_somewhere().first() or 0
     time.sleep(_seconds(request, 50))
     _store_payment(order)
     return JsonResponse({"order": order})
@@ -83,7 +81,7 @@ def _order_rows() -> Iterator[str]:
 
 async def asynchronous(request: HttpRequest) -> HttpResponse:
     """Like `api_call`, on the event loop."""
-    order = await _orders_from_somewhere().afirst()
+    order = await _orders_from_somewhere().afirst() or 0
     await asyncio.sleep(_seconds(request, 50))
     await Order.objects.filter(pk=order).aupdate(payment="paid")
     return JsonResponse({"order": order})
@@ -93,7 +91,7 @@ def on_commit(request: HttpRequest) -> HttpResponse:
     """Store a payment, and send the confirmation once that is committed."""
     seconds = _seconds(request, 50)
     with transaction.atomic():
-        order = _orders_from_somewhere().first()
+        order = _orders_from_somewhere().first() or 0
         _store_payment(order)
         transaction.on_commit(lambda: time.sleep(seconds))
     return JsonResponse({"order": order})
@@ -120,9 +118,7 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBadRe
 def _seconds(request: HttpRequest, default_ms: int) -> float:
     text = request.GET.get("ms", str(default_ms))
     if not text.isdecimal() or int(text) > LONGEST_MS:
-        raise BadRequest(
-            f"ms is {text!r}; it has to be a whole number of milliseconds from 0 to {LONGEST_MS}."
-        )
+        raise BadRequest(f"ms is {text!r}; it has to be a whole number of milliseconds from 0 to {LONGEST_MS}.")
     return int(text) / 1000
 
 
@@ -131,5 +127,5 @@ def _orders_from_somewhere() -> QuerySet[Order, int]:
     return Order.objects.filter(pk__gte=random.randint(1, 400)).order_by("pk").values_list("pk", flat=True)
 
 
-def _store_payment(order: int | None) -> None:
+def _store_payment(order: int) -> None:
     Order.objects.filter(pk=order).update(payment="paid")

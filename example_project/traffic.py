@@ -1,0 +1,119 @@
+"""Drives real HTTP traffic: the same requests in the same order, from clients that each wait for their answer."""
+
+from __future__ import annotations
+
+import http.client
+import random
+import sys
+import time
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from tqdm import tqdm
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+REQUEST_TIMEOUT = 60.0
+# A day in a shop, by weight: most requests are short, a quarter waits for somebody else's service.
+MIX = {
+    "/": 20,
+    "/orders/{order}/": 25,
+    "/quick/": 15,
+    "/api-call/?ms=50": 25,
+    "/atomic/?ms=20": 5,
+    "/on-commit/?ms=50": 4,
+    "/sql/?ms=20": 4,
+    "/stream/": 1,
+    "/nodb/": 1,
+}
+
+
+@dataclass
+class Outcome:
+    """What the clients saw. `responses` are the times from request to last byte, in seconds."""
+
+    seconds: float = 0.0
+    responses: list[float] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    @property
+    def rate(self) -> float:
+        """Answered requests per second."""
+        return len(self.responses) / self.seconds if self.seconds else 0.0
+
+    def quantile(self, p: float) -> float | None:
+        """The response time, in seconds, that a share `p` of the requests did not exceed; None without any."""
+        if not self.responses:
+            return None
+        ordered = sorted(self.responses)
+        return ordered[min(len(ordered) - 1, int(p * len(ordered)))]
+
+
+def shop_requests(count: int, seed: int = 1) -> list[str]:
+    """Return the paths of a mix of requests, the same for the same arguments."""
+    chance = random.Random(seed)
+    paths = chance.choices(list(MIX), weights=list(MIX.values()), k=count)
+    return [path.format(order=chance.randint(1, 400)) for path in paths]
+
+
+def drive(
+    url: str,
+    paths: Sequence[str],
+    *,
+    clients: int = 16,
+    label: str = "",
+    during: Callable[[], None] | None = None,
+) -> Outcome:
+    """Send all requests, `clients` at a time, each on a connection of its own, and return what came back.
+
+    `during` is called once, when two thirds of the requests are answered, while the others go on.
+    """
+    outcome = Outcome()
+    address = urlsplit(url).netloc
+    moment = len(paths) * 2 // 3
+    started = time.perf_counter()
+    with ThreadPoolExecutor(clients) as executor:
+        try:
+            answers = as_completed([executor.submit(_request, address, path) for path in paths])
+            for number, answer in enumerate(_with_progress(answers, len(paths), label), 1):
+                result = answer.result()
+                outcome.failures.append(result) if isinstance(result, str) else outcome.responses.append(result)
+                if during is not None and number == moment:
+                    during()
+            outcome.seconds = time.perf_counter() - started
+        except BaseException:
+            # Ctrl-C: nobody waits for the requests that have not been sent yet.
+            executor.shutdown(wait=False, cancel_futures=True)
+            raise
+    return outcome
+
+
+def _request(address: str, path: str) -> float | str:
+    """Return the seconds that a request took, or why it failed."""
+    started = time.perf_counter()
+    connection = http.client.HTTPConnection(address, timeout=REQUEST_TIMEOUT)
+    try:
+        connection.request("GET", path, headers={"Connection": "close"})
+        response = connection.getresponse()
+        response.read()
+    except (OSError, http.client.HTTPException) as error:
+        return f"{path}: {type(error).__name__}"
+    finally:
+        connection.close()
+    if response.status != http.HTTPStatus.OK:
+        return f"{path}: status {response.status}"
+    return time.perf_counter() - started
+
+
+def _with_progress(answers: Iterable[Future[float | str]], total: int, label: str) -> Iterator[Future[float | str]]:
+    """Pass answers on under a progress bar, or with a line for each quarter where the output is no terminal."""
+    if sys.stderr.isatty():
+        yield from tqdm(answers, total=total, desc=label, unit="req", ncols=90)
+        return
+    for number, answer in enumerate(answers, 1):
+        yield answer
+        if number * 4 // total != (number - 1) * 4 // total:
+            print(f"{label}: {number} of {total} requests", file=sys.stderr, flush=True)
