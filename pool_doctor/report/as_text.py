@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 WIDTH = 100
 """Columns that a report takes at most."""
 
-_LEAST_WIDTH = 60
+_LEAST_WIDTH = 80
 _INDENT = "  "
 _GAP = 2
 """Columns that tabulate's format "plain" puts between two columns."""
@@ -41,7 +41,7 @@ class Palette:
 
 
 def render_text(report: Report, *, columns: int = WIDTH, palette: Palette | None = None) -> str:
-    """Return the report as text of at most ``columns`` columns (never more than 100, nor less than 60)."""
+    """Return the report as text of at most ``columns`` columns (never more than 100, nor less than 80)."""
     columns = max(_LEAST_WIDTH, min(columns, WIDTH))
     return "\n".join(_lines(report, columns, palette or Palette())) + "\n"
 

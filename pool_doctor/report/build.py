@@ -44,7 +44,14 @@ def build_report(
     ``recordings`` must have been read for the same window: ``since`` is its start in seconds since the
     epoch, or None for everything recorded. Processes that ended before it are left out.
     """
-    processes = [process for process in recordings.processes if _in_window(process, since)]
+    facts = list(facts)
+    aliases = {configuration.alias for configuration, _ in facts}
+    # Every process of the project has a file, this one too; those that used no database say nothing about any.
+    processes = [
+        process
+        for process in recordings.processes
+        if not aliases.isdisjoint(process.aliases) and _in_window(process, since)
+    ]
     window = window_of(processes, now, since)
     databases = {
         configuration.alias: _database(configuration, processes, server, window) for configuration, server in facts
@@ -185,7 +192,7 @@ def _notes(
         )
     torn = sum(process.torn for process in processes)
     if torn:
-        yield f"{plural(torn, 'record')} left out, because they were being written while they were read."
+        yield f"{plural(torn, 'record')} left out that changed while being read."
 
 
 def _drift(configuration: Configuration, live: Sequence[Worker]) -> Iterable[str]:

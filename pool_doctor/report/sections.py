@@ -151,13 +151,13 @@ def _workers(database: DatabaseReport, now: float) -> Section:
     columns = (
         Column("PID", right=True),
         Column("Kind"),
-        Column("State"),
+        Column("State", least=8),
         Column("Size", right=True),
         Column("Available", right=True),
         Column("In use", right=True),
         Column("Waiting", right=True),
         Column("Peak", right=True),
-        Column("Command", least=16),
+        Column("Command", least=8),
     )
     rows = [_worker_row(worker, now) for worker in shown]
     return Section(
@@ -226,7 +226,7 @@ def _demand(report: Report, database: DatabaseReport) -> Section:
     columns = (
         Column(""),
         *(Column(name, right=True) for name in ("p50", "p95", "p99", "max", "mean")),
-        Column("", least=20),
+        Column("", least=8),
     )
     meanings = {
         "wait": "until a connection was there",
@@ -248,17 +248,17 @@ def _who_holds(database: DatabaseReport) -> Section:
         return Section("Who holds", ["Nobody gave a connection back in this window."])
     whole = sum(scope.total_hold for scope in scopes)
     columns = (
-        Column("Scope", least=20),
+        Column("Scope", least=12),
         Column("Requests", right=True),
-        Column("Checkouts each", right=True),
+        Column("Checkouts", right=True),
         Column("Hold", right=True),
         Column("Needed", right=True),
         Column("Idle while held", right=True),
-        Column("Of all hold", right=True),
+        Column("Share", right=True),
     )
     rows = [_scope_row(scope, whole) for scope in scopes[:SCOPES_SHOWN]]
     more = _not_shown(_hidden(len(scopes) - SCOPES_SHOWN, "scope"))
-    return Section("Who holds (means per request)", [Table(columns, rows, more)])
+    return Section("Who holds (means per request, and share of all time held)", [Table(columns, rows, more)])
 
 
 def _scope_row(scope: Scope, whole: float) -> tuple[str, ...]:
