@@ -74,5 +74,6 @@ def uninstall() -> None:
         for wrapper in list(_wrappers):
             if type(wrapper) is followed:
                 wrapper.forget_checkout()
+                _wrappers.discard(wrapper)
                 _set_class(wrapper, original)
     _replaced.clear()

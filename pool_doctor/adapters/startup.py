@@ -31,8 +31,8 @@ def uninstall() -> None:
     """Undo install(): Django is as it was, and nothing more is recorded."""
     jobs.uninstall()
     requests.uninstall()
-    observe.uninstall()
     forget_checkouts()
+    observe.uninstall()
     recorder.stop()
 
 

@@ -59,6 +59,7 @@ class Checkout:
         self.since = self.needed_since = since
         self.usage = scope.usages.get(channel) or scope.usage(channel)
         scope.open.add(self)
+        name = ring.scope_numbers.get(scope.name) or ring.scopes.number(scope.name)
         if ring.free_rows:
             self.row = row = ring.free_rows.pop()
             self.idle_cell = row + layout.OPEN_IDLE_SINCE
@@ -68,7 +69,7 @@ class Checkout:
                 row << 3,
                 serial,
                 channel.index,
-                ring.scope_numbers.get(scope.name) or ring.scopes.number(scope.name),
+                name,
                 site,
                 since,
                 since,
@@ -81,8 +82,9 @@ class Checkout:
 
     def rename(self) -> None:
         """Show the scope's new name in the table of open checkouts."""
+        number = self.ring.scopes.number(self.scope.name)
         if self.row:
-            self.ring.cells[self.row + layout.OPEN_SCOPE] = self.ring.scopes.number(self.scope.name)
+            self.ring.cells[self.row + layout.OPEN_SCOPE] = number
 
     def query_started(self) -> int:
         """Note that a query begins; return the time."""

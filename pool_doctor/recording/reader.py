@@ -136,7 +136,7 @@ class Event:
     queries: int
     checkouts: int
     start: int
-    durations: tuple[int, int, int, int, int]
+    durations: tuple[int, ...]
 
 
 class _Image:
@@ -270,7 +270,7 @@ class _Image:
                 if record[0] != record[16] or record[0] != serial & 0xFFFFFFFF:
                     self.torn += 1
                     continue
-                yield Event(*record[1:11], record[11:16])
+                yield Event(*record[1:11], durations=record[11:16])
 
 
 def _pool(numbers: list[float]) -> PoolSettings | None:

@@ -39,7 +39,7 @@ class Collector(Protocol):
     def returned(self, checkout: Checkout, ended: int) -> None:
         """Note that the connection went back."""
 
-    def failed(self, channel: Channel, site: str, started: int, ended: int, outcome: int) -> None:
+    def failed(self, channel: Channel, site: int, started: int, ended: int, outcome: int) -> None:
         """Note that a checkout ended without a connection."""
 
 
@@ -100,7 +100,7 @@ class Scope:
             if checkout.channel.description.pool is None:
                 checkout.returned()
             else:
-                checkout.count_so_far(now)
+                checkout.settle(now)
         if ring is not None:
             self._write(ring, now)
 
@@ -137,7 +137,6 @@ class Scope:
 
 
 _NOTHING = Usage()
-current: ContextVar
 
 current: ContextVar[Scope | None] = ContextVar("pool_doctor_scope", default=None)
 
