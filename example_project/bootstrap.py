@@ -191,6 +191,9 @@ def _make(directory: Path, requirements: Requirements) -> None:
     failed = "The packages could not be installed"
     _run([*_install_command(python), "--quiet", *requirements.items], failed)
     _marker(directory, requirements).touch()
+    # What the tests need contains what the other verbs need.
+    if requirements.name == "test":
+        _marker(directory, _requirements("demo")).touch()
 
 
 def _install_command(python: Path) -> list[str]:

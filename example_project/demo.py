@@ -19,7 +19,7 @@ from example_project.databases import prepare_database
 from example_project.servers import ROOT, ServerOptions, running_server
 from example_project.traffic import Outcome, drive, shop_requests
 
-REQUESTS = 2000
+REQUESTS = 1800
 CLIENTS = 16
 NAMES = {"native": "Django's engine", "release": "releasing engine"}
 

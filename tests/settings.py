@@ -9,6 +9,7 @@ from example_project.postgres import with_database
 
 SECRET_KEY = "tests"
 USE_TZ = True
+TIME_ZONE = "UTC"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 ALLOWED_HOSTS = ["*"]
 

@@ -34,7 +34,7 @@ def _database() -> dict[str, Any]:
         raise ImproperlyConfigured(
             "DATABASE_URL is not set; `example_project/run.py manage` provides a database and runs manage.py on it."
         )
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"application_name": "shop"}
     if max_size:
         options["pool"] = {"min_size": 1, "max_size": max_size, "timeout": _number("SHOP_TIMEOUT", 10, float)}
     return {
@@ -56,6 +56,7 @@ ASGI_APPLICATION = "example_project.shop.asgi.application"
 TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
 STATIC_URL = "static/"
 USE_TZ = True
+TIME_ZONE = "UTC"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 DATABASES = {"default": _database()}
