@@ -32,6 +32,11 @@ def test_durations_have_three_significant_digits_or_two_units(seconds: float | N
     assert words.duration(seconds) == text
 
 
+@pytest.mark.parametrize(("seconds", "text"), [(0.2, "0 s"), (6.19, "6 s"), (59.9, "1 min"), (724.3, "12 min 4 s")])
+def test_ages_are_in_whole_seconds(seconds: float, text: str) -> None:
+    assert words.age(seconds) == text
+
+
 @pytest.mark.parametrize(
     ("part", "whole", "text"),
     [(0, 0, "-"), (0, 5, "0 %"), (1, 1_000, "<1 %"), (19, 20, "95 %"), (999, 1_000, ">99 %"), (5, 5, "100 %")],

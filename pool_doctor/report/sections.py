@@ -16,7 +16,7 @@ from pool_doctor.report.model import (
     ServerFacts,
     Worker,
 )
-from pool_doctor.report.words import NOTHING, clean, count, duration, moment, plural, rate, share
+from pool_doctor.report.words import NOTHING, age, clean, count, duration, moment, plural, rate, share
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -171,11 +171,11 @@ def _workers(database: DatabaseReport, now: float) -> Section:
 
 def _worker_row(worker: Worker, now: float) -> tuple[str, ...]:
     if worker.alive:
-        state = f"up {duration(now - worker.started_at)}"
+        state = f"up {age(now - worker.started_at)}"
         numbers = (worker.size, worker.available, worker.in_use, worker.waiting)
         now_row = tuple(count(number) for number in numbers)
     else:
-        state = f"ended {duration(max(0.0, now - worker.updated_at))} ago"
+        state = f"ended {age(max(0.0, now - worker.updated_at))} ago"
         now_row = (NOTHING,) * 4
     return (
         str(worker.pid),

@@ -35,6 +35,11 @@ def duration(seconds: float | None) -> str:
     return "<1 µs"
 
 
+def age(seconds: float) -> str:
+    """Return how long something has lasted, in whole seconds at the finest."""
+    return _long_duration(round(seconds)) or "0 s"
+
+
 def _long_duration(seconds: int) -> str:
     parts: list[tuple[int, str]] = []
     for size, unit in _SPANS:
