@@ -239,11 +239,11 @@ class FollowedCursor(CursorWrapper):
             checkout.query_ended(started)
 
     def _executemany(self, sql: Any, param_list: Any, *ignored: Any) -> Any:
-        with self._query():
+        with self._as_query():
             return super()._executemany(sql, param_list, *ignored)
 
     def callproc(self, *args: Any, **kwargs: Any) -> Any:
-        with self._query():
+        with self._as_query():
             return super().callproc(*args, **kwargs)
 
     def copy(self, *args: Any, **kwargs: Any) -> AbstractContextManager[Any]:
@@ -256,15 +256,16 @@ class FollowedCursor(CursorWrapper):
 
     @contextmanager
     def _during(self, copy: AbstractContextManager[Any]) -> Iterator[Any]:
-        with self._query(), copy as entered:
+        with self._as_query(), copy as entered:
             yield entered
 
     def _until_the_end(self, rows: Iterator[Any]) -> Iterator[Any]:
-        with self._query():
+        with self._as_query():
             yield from rows
 
     @contextmanager
-    def _query(self, counts: bool = True) -> Iterator[None]:
+    def _as_query(self, counts: bool = True) -> Iterator[None]:
+        # Not `_query`, which Django's last_executed_query() looks up on the wrapper and means psycopg's.
         checkout = self.db._checkout  # noqa: SLF001
         if checkout is None:
             yield
@@ -280,7 +281,7 @@ class FollowedServerCursor(FollowedCursor):
     """A cursor on the server: each fetch asks the server, so it is time in which a query runs."""
 
     def _fetch(self, fetch: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        with self._query(counts=False), self.db.wrap_database_errors:
+        with self._as_query(counts=False), self.db.wrap_database_errors:
             return fetch(*args, **kwargs)
 
     def fetchone(self) -> Any:
