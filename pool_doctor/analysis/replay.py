@@ -9,6 +9,8 @@ return.
 from __future__ import annotations
 
 import math
+from array import array
+from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
 from heapq import heapify, heappop, heappush, heapreplace
@@ -26,11 +28,10 @@ Step = tuple[float, float]
 ROUNDING = 1e-9
 """Waits up to a nanosecond are rounding errors, and no waits, where waits are counted."""
 
-Event = tuple[float, int, int]
-"""When, which request (or _END), which of its steps."""
+Ask = tuple[float, int, int]
+"""When, which request, and where its step is in the columns."""
 
-_END = -1
-"""Marks the end of a request among the events: at one and the same moment, ends come before asks."""
+_NOBODY = -1
 
 
 class Request(NamedTuple):
@@ -39,9 +40,6 @@ class Request(NamedTuple):
     start: float
     steps: tuple[Step, ...]
     tail: float = 0.0
-
-
-_LAST = Request(math.inf, ())
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class Replay:
     asked_at: list[float] = field(repr=False)
     """When each of them was asked for."""
     thread_waits: list[float] = field(repr=False)
-    """How long each request waited for a thread, in the order in which they began."""
+    """How long each request waited for a thread, in the order in which they began; empty without a limit."""
     timeouts: int
     """How many checkouts gave up."""
     busy: float
@@ -66,10 +64,7 @@ class Replay:
 
     def wait_quantile(self, p: float) -> float:
         """Return the shortest wait that at least the share ``p`` do not exceed; 0 without any."""
-        # 0.07 * 100 is a little more than 7 in binary: without the subtraction, the rank would be 8.
-        within = math.ceil(share("p", p) * len(self.waits) - ROUNDING)
-        rank = within - (len(self.waits) - len(self._positive))
-        return self._positive[rank - 1] if rank > 0 else 0.0
+        return order_statistic(self._positive, len(self.waits), share("p", p))
 
     @cached_property
     def _positive(self) -> list[float]:
@@ -94,98 +89,117 @@ def replay(
 
 
 class Traffic:
-    """Requests that are checked and sorted once, to be replayed many times."""
+    """Requests that are checked and sorted once, to be replayed many times; kept in columns, for there are many."""
 
     def __init__(self, requests: Iterable[Request], threadless: Collection[int] = ()) -> None:
         """``threadless`` are the positions of requests that run outside the server's threads.
 
         Raise ValueError for a request with a number that cannot be.
         """
-        self.requests: Sequence[Request] = requests if isinstance(requests, (list, tuple)) else list(requests)
-        _check(self.requests)
-        self.threadless = frozenset(threadless)
-        starts = [request[0] for request in self.requests]
-        threaded = (index for index in range(len(starts)) if index not in self.threadless)
-        self.order: list[int] = sorted(threaded, key=starts.__getitem__)
+        self.starts, self.tails = array("d"), array("d")
+        self.gaps, self.holds = array("d"), array("d")
+        self.firsts = array("q", [0])
+        """Where the steps of each request begin in the columns of steps; one more says where the last one ends."""
+        self.threadless = threadless
+        for request in requests:
+            self._append(request)
+        threaded = (index for index in range(len(self.starts)) if index not in self.threadless)
+        self.order = array("q", sorted(threaded, key=self.starts.__getitem__))
         """The requests that need a thread, by their start; where that is the same, in the order given."""
 
-    def first_events(self) -> list[Event]:
-        """Return a heap of the first asks of the requests that need no thread, and of the end of time."""
-        events: list[Event] = [(math.inf, _END, 0)]
-        for index in self.threadless:
-            start, steps, _ = self.requests[index]
-            if steps:
-                events.append((start + steps[0][0], index, 0))
-        heapify(events)
-        return events
-
-    def replay(self, size: int, threads: int | None = None, timeout: float = math.inf) -> Replay:
-        """Do what the function `replay` does, with arguments that are known to be right."""
-        requests = self.requests
-        # Ends matter to those who wait for a thread only.
-        endless = range(len(requests)) if threads is None else self.threadless
-        idle = len(requests) + 1 if threads is None else threads
-        freed_at = -math.inf
-        free = [-math.inf] * size
-        events = self.first_events()
-        waits: list[float] = []
-        asked_at: list[float] = []
-        thread_waits: list[float] = []
-        timeouts = 0
-        busy = 0.0
-        for arriving in chain(self.order, (_END,)):
-            start, steps, tail = requests[arriving] if arriving != _END else _LAST
-            while events[0][0] < start or not idle:
-                asked, index, step = events[0]
-                if index == _END:
-                    heappop(events)
-                    idle += 1
-                    freed_at = asked
-                    continue
-                granted = free[0] if free[0] > asked else asked  # noqa: FURB136 (max() takes twice as long)
-                asked_at.append(asked)
-                own = requests[index]
-                if granted - asked > timeout:
-                    waits.append(timeout)
-                    timeouts += 1
-                    next_event = (asked + timeout, _END, 0)
-                else:
-                    waits.append(granted - asked)
-                    hold = own[1][step][1]
-                    busy += hold
-                    released = granted + hold
-                    heapreplace(free, released)
-                    step += 1
-                    if step < len(own[1]):
-                        heapreplace(events, (released + own[1][step][0], index, step))
-                        continue
-                    next_event = (released + own[2], _END, 0)
-                if index in endless:
-                    heappop(events)
-                else:
-                    heapreplace(events, next_event)
-            begin = max(start, freed_at)
-            if arriving != _END:
-                thread_waits.append(begin - start)
-                idle -= 1
-                if steps:
-                    heappush(events, (begin + steps[0][0], arriving, 0))
-                elif threads is not None:
-                    heappush(events, (begin + tail, _END, 0))
-        return Replay(waits, asked_at, thread_waits, timeouts, busy)
-
-
-def _check(requests: Sequence[Request]) -> None:
-    for position, (start, steps, tail) in enumerate(requests):
-        # One sum tells whether every number is finite, and min whether one is negative: the common case in
-        # one go.
+    def _append(self, request: Request) -> None:
+        start, steps, tail = request
+        # One sum tells whether every number is finite, and min whether one is negative.
         total = start + tail
         least = tail
         for gap, hold in steps:
             total += gap + hold
             least = min(least, gap, hold)
-        if least < 0 or not math.isfinite(total):
+            self.gaps.append(gap)
+            self.holds.append(hold)
+        if not (least >= 0 and math.isfinite(total)):
             raise ValueError(
-                f"Request {position} cannot be replayed: start must be finite, gaps, holds and tail "
-                f"must be finite and 0 or more, not {requests[position]!r}."
+                f"Request {len(self.starts)} cannot be replayed: start must be finite, gaps, holds and tail must be "
+                f"finite and 0 or more, not {request!r}."
             )
+        self.starts.append(start)
+        self.tails.append(tail)
+        self.firsts.append(len(self.gaps))
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def faster(self, load: float, origin: float) -> Traffic:
+        """Return the same requests, arriving ``load`` times as fast from ``origin`` on."""
+        other = copy(self)
+        other.starts = array("d", [origin + (start - origin) / load for start in self.starts])
+        return other
+
+    def replay(self, size: int, threads: int | None = None, timeout: float = math.inf) -> Replay:
+        """Do what the function `replay` does, with arguments that are known to be right."""
+        starts, tails, gaps, holds, firsts = self.starts, self.tails, self.gaps, self.holds, self.firsts
+        limited = threads is not None
+        # When each connection comes free, and when each thread does whose request has had its last checkout.
+        free, ends = [-math.inf] * size, [-math.inf] * (threads or 0)
+        asks = self._first_asks_without_thread()
+        waits: list[float] = []
+        asked_at: list[float] = []
+        thread_waits: list[float] = []
+        timeouts = 0
+        busy = 0.0
+        for arriving in chain(self.order, (_NOBODY,)):
+            start = starts[arriving] if arriving != _NOBODY else math.inf
+            # A request still asking ends no earlier than it asks: an end before all asks is the next one for sure.
+            while asks[0][0] < start or (limited and (not ends or start < ends[0] > asks[0][0])):
+                asked, index, step = asks[0]
+                granted = free[0] if free[0] > asked else asked  # noqa: FURB136 (max() takes twice as long)
+                asked_at.append(asked)
+                if granted - asked > timeout:
+                    waits.append(timeout)
+                    timeouts += 1
+                    end = asked + timeout
+                else:
+                    waits.append(granted - asked)
+                    hold = holds[step]
+                    busy += hold
+                    released = granted + hold
+                    heapreplace(free, released)
+                    step += 1
+                    if step < firsts[index + 1]:
+                        heapreplace(asks, (released + gaps[step], index, step))
+                        continue
+                    end = released + tails[index]
+                heappop(asks)
+                if limited and index not in self.threadless:
+                    heappush(ends, end)
+            if arriving == _NOBODY:
+                break
+            if limited:
+                thread_waits.append(max(0.0, ends[0] - start))
+                start = max(start, heappop(ends))
+            first = firsts[arriving]
+            if first < firsts[arriving + 1]:
+                heappush(asks, (start + gaps[first], arriving, first))
+            elif limited:
+                heappush(ends, start + tails[arriving])
+        return Replay(waits, asked_at, thread_waits, timeouts, busy)
+
+    def _first_asks_without_thread(self) -> list[Ask]:
+        """Return a heap of the first asks of all that need no thread, and of one that never comes."""
+        asks = [(math.inf, _NOBODY, 0)]
+        for index in self.threadless:
+            first = self.firsts[index]
+            if first < self.firsts[index + 1]:
+                asks.append((self.starts[index] + self.gaps[first], index, first))
+        heapify(asks)
+        return asks
+
+
+def order_statistic(positive: Sequence[float], number: int, p: float) -> float:
+    """Return the shortest of ``number`` waits that at least the share ``p`` do not exceed.
+
+    ``positive`` are those above zero, sorted.
+    """
+    # 0.07 * 100 is a little more than 7 in binary: without the subtraction, the rank would be 8.
+    rank = math.ceil(p * number - ROUNDING) - (number - len(positive))
+    return positive[rank - 1] if rank > 0 else 0.0
