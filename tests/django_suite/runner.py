@@ -23,23 +23,27 @@ class RecordingResult(unittest.TextTestResult):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # Unbuffered by line: what a killed process had finished can be read.
+        # Written line by line: what a process had finished when it was killed can be read.
         self._lines = Path(current_plan().outcomes).open("a", buffering=1)  # noqa: SIM115
         self._current: str | None = None
 
-    def write(self, **line: Any) -> None:
-        """Write one line."""
+    def finish(self) -> None:
+        """Say that all tests were reached."""
+        self._write(complete=True)
+        self._lines.close()
+
+    def _write(self, **line: Any) -> None:
         self._lines.write(json.dumps(line) + "\n")
 
     def _record(self, test: Any, outcome: str, detail: str = "") -> None:
         # Failures of subtests count for their test; those outside of tests, as in setUpClass, have names of their own.
         name = self._current or test.id()
-        self.write(test=name, outcome=outcome, detail=detail[-_DETAIL_CHARACTERS:])
+        self._write(test=name, outcome=outcome, detail=detail[-_DETAIL_CHARACTERS:])
 
     def startTest(self, test: Any) -> None:  # noqa: N802
         super().startTest(test)
         self._current = test.id()
-        self.write(started=self._current)
+        self._write(started=self._current)
 
     def stopTest(self, test: Any) -> None:  # noqa: N802
         super().stopTest(test)
@@ -108,7 +112,7 @@ class RecordingRunner(DiscoverRunner):
     def run_suite(self, suite: Any, **kwargs: Any) -> Any:
         """Run the tests and say that all of them were reached."""
         result = cast("RecordingResult", super().run_suite(suite, **kwargs))
-        result.write(complete=True)
+        result.finish()
         return result
 
 
