@@ -149,11 +149,11 @@ def test_a_worker_that_runs_with_other_settings_is_named(
 def test_a_file_that_cannot_be_read_is_one_line_on_stderr(
     environment: dict[str, str], worker: subprocess.Popen[str]
 ) -> None:
-    Path(environment["SHOP_DIRECTORY"], "broken.ring").write_bytes(b"not a ring")
+    Path(environment["SHOP_DIRECTORY"], "broken\x1b[2J.ring").write_bytes(b"not a ring")
     done = run(environment)
 
     assert done.returncode == 0
-    assert done.stderr.startswith("broken.ring was skipped: ")
+    assert done.stderr.startswith("broken?[2J.ring was skipped: ")
     assert done.stderr.count("\n") == 1
     assert str(worker.pid) in done.stdout
 

@@ -48,7 +48,7 @@ class Command(BaseCommand):
     def _once(self, arguments: ReportArguments, palette: Palette) -> None:
         report = collect_report(arguments.aliases, last=arguments.last)
         for problem in report.problems:
-            self.stderr.write(problem)
+            self.stderr.write(clean(problem))
         if arguments.output is not None:
             replace_file(arguments.output, _render(report, arguments.format, Palette()))
         else:
