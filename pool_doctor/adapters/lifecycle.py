@@ -18,7 +18,6 @@ from psycopg import ServerCursor
 
 from pool_doctor.adapters import pools
 from pool_doctor.recording import layout
-from pool_doctor.recording.callsite import call_site
 from pool_doctor.recording.checkout import OwnConnection
 from pool_doctor.recording.recorder import recorder
 
@@ -35,9 +34,9 @@ else:
 # libpq's transaction status: ACTIVE, INTRANS and INERROR lie between IDLE (0) and UNKNOWN (4, a broken connection).
 _IDLE, _UNKNOWN = 0, 4
 
-# The frames that are certainly Django's or ours between call_site() and the caller: get_new_connection(), connect(),
-# async_unsafe's inner function and our connect(); or _adopt(), _begin_need() and its caller.
-_ABOVE_CONNECT = 5
+# How many frames above site_of_call() the caller is at least: get_new_connection(), connect() and async_unsafe's inner
+# function lie between; or _adopt(), _begin_need() and its caller.
+_ABOVE_CONNECT = 4
 _ABOVE_ADOPT = 4
 
 _wrappers: weakref.WeakSet[LifecycleMixin] = weakref.WeakSet()
@@ -49,7 +48,6 @@ class LifecycleMixin(_Base):
     _channel: Channel | None = None
     _checkout: Checkout | None = None
     _own_connection: OwnConnection | None = None
-    _connecting = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -60,6 +58,12 @@ class LifecycleMixin(_Base):
         self._open_cursors: list[weakref.ref[Any]] = []
         _wrappers.add(self)
 
+    def stop_following(self) -> None:
+        """End the checkout as far as it got; the connection stays as it is."""
+        if self._checkout is not None:
+            self._end_checkout(self._checkout, None)
+        self.forget_checkout()
+
     def forget_checkout(self) -> None:
         """Know nothing of what went before: recording begins anew, or this is a forked child."""
         self._channel = None
@@ -69,30 +73,27 @@ class LifecycleMixin(_Base):
 
     # Asked for, there, given back.
 
-    def connect(self) -> None:
-        self._connecting = True
-        try:
-            super().connect()
-        finally:
-            self._connecting = False
-
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         channel = self._channel or self._find_channel()
-        if channel is None or not self._connecting:
+        if channel is None:
             return super().get_new_connection(conn_params)
-        if self._checkout is not None:  # its connection was dropped without close()
-            self._end_checkout(self._checkout, None)
-        asked = channel.ask()
+        asked = 0
+        try:
+            if self._checkout is not None:  # its connection was dropped without close()
+                self._end_checkout(self._checkout, None)
+            asked = channel.ask()
+        except Exception:
+            recorder.failed()
+        if not asked:
+            return super().get_new_connection(conn_params)
         try:
             connection = super().get_new_connection(conn_params)
         except BaseException as error:
             self._note_failure(channel, asked, error)
             raise
         try:
-            site = channel.ring.sites.number(call_site(_ABOVE_CONNECT))
-            pool = pools.pool_of(connection)
-            self._checkout = channel.got(asked, site, pool)
-            if pool is None:
+            self._checkout = channel.got(asked, channel.ring.site_of_call(_ABOVE_CONNECT))
+            if channel.description.pool is None:
                 self._own_connection = OwnConnection(channel)
         except Exception:
             recorder.failed()
@@ -101,25 +102,31 @@ class LifecycleMixin(_Base):
     def _close(self) -> None:
         checkout = self._checkout
         if checkout is None:
-            return super()._close()
-        pool = pools.pool_of(self.connection)
+            super()._close()
+            return
+        pool = getattr(self.connection, "_pool", None)
         try:
-            return super()._close()
+            super()._close()
         finally:
             self._own_connection = None
             self._end_checkout(checkout, pool)
 
     def _find_channel(self) -> Channel | None:
-        description = pools.describe(self)
-        if description is not None:
-            self._channel = recorder.channel(description, pools.gauge)
+        try:
+            description = pools.describe(self)
+            if description is not None:
+                self._channel = recorder.channel(description)
+        except Exception:
+            recorder.failed()
         return self._channel
 
     def _note_failure(self, channel: Channel, asked: int, error: BaseException) -> None:
-        outcome = layout.TIMEOUT if pools.is_pool_timeout(error) else layout.ERROR
         try:
-            site = channel.ring.sites.number(call_site(_ABOVE_CONNECT + 1))
-            channel.failed(asked, site, outcome, pools.existing_pool(self))
+            outcome = layout.TIMEOUT if pools.is_pool_timeout(error) else layout.ERROR
+            channel.failed(asked, channel.ring.site_of_call(_ABOVE_CONNECT + 1), outcome)
+            pool = pools.existing_pool(self)
+            if pool is not None:
+                channel.sized(*pools.gauge(pool))
         except Exception:
             recorder.failed()
 
@@ -127,7 +134,10 @@ class LifecycleMixin(_Base):
         self._checkout = None
         self._open_cursors.clear()
         try:
-            checkout.returned(pool)
+            if pool is None:
+                checkout.returned()
+            else:
+                checkout.returned(*pools.gauge(pool))
         except Exception:
             recorder.failed()
 
@@ -135,19 +145,16 @@ class LifecycleMixin(_Base):
 
     def _prepare_cursor(self, cursor: Any) -> CursorWrapper:
         wrapped = super()._prepare_cursor(cursor)
-        self._begin_need()
-        self._open_cursors.append(weakref.ref(cursor))
-        kinds = type(wrapped), type(cursor)
-        followed = _followed.get(kinds) or _follow(*kinds)
-        if followed is not kinds[0]:
-            wrapped.__class__ = followed
-        return wrapped
-
-    def set_autocommit(self, autocommit: bool, force_begin_transaction_with_broken_autocommit: bool = False) -> None:
-        super().set_autocommit(autocommit, force_begin_transaction_with_broken_autocommit)
-        # Only atomic() forces a transaction to begin; with autocommit off, it begins with the next query.
-        if force_begin_transaction_with_broken_autocommit and not autocommit:
+        try:
             self._begin_need()
+            self._open_cursors.append(weakref.ref(cursor))
+            kinds = type(wrapped), type(cursor)
+            followed = _followed.get(kinds) or _follow(*kinds)
+            if followed is not kinds[0]:
+                wrapped.__class__ = followed
+        except Exception:
+            recorder.failed()
+        return wrapped
 
     def _commit(self) -> None:
         self._end_transaction(super()._commit)
@@ -161,9 +168,12 @@ class LifecycleMixin(_Base):
         try:
             end()
         finally:
-            if checkout is not None:
-                checkout.transaction_ended(started)
-            self._check_need()
+            try:
+                if checkout is not None:
+                    checkout.transaction_ended(started)
+                self._check_need()
+            except Exception:
+                recorder.failed()
 
     def _begin_need(self) -> None:
         checkout = self._checkout
@@ -175,23 +185,24 @@ class LifecycleMixin(_Base):
     def _adopt(self) -> Checkout | None:
         """Begin a checkout for a connection that is there already: its last one ended with its scope."""
         channel = self._channel or self._find_channel()
-        if channel is None or self.connection is None or self._connecting:
+        if channel is None or self.connection is None:
             return None
-        now = channel.ask()
-        site = channel.ring.sites.number(call_site(_ABOVE_ADOPT))
-        self._checkout = channel.got(now, site, pools.pool_of(self.connection))
+        self._checkout = channel.got(channel.ask(), channel.ring.site_of_call(_ABOVE_ADOPT))
         return self._checkout
 
     def cursor_closed(self, cursor: Any) -> None:
         """Note that a cursor was closed; the second time counts for nothing."""
         cursors = self._open_cursors
-        if len(cursors) == 1 and cursors[0]() is cursor:
-            del cursors[0]
-        else:
-            # Cursors that were collected unclosed count as closed from here on.
-            cursors[:] = [known for known in cursors if _is_open(known(), cursor)]
-        if not cursors:
-            self._check_need()
+        try:
+            if len(cursors) == 1 and cursors[0]() is cursor:
+                del cursors[0]
+            else:
+                # Cursors that were collected unclosed count as closed from here on.
+                cursors[:] = [known for known in cursors if _is_open(known(), cursor)]
+            if not cursors:
+                self._check_need()
+        except Exception:
+            recorder.failed()
 
     def _check_need(self) -> None:
         """End the need unless something still needs the connection."""
@@ -202,7 +213,6 @@ class LifecycleMixin(_Base):
             or checkout.closed
             or self._open_cursors
             or self.in_atomic_block
-            or self._connecting
         ):
             return
         connection = self.connection
@@ -230,13 +240,21 @@ class FollowedCursor(CursorWrapper):
 
     def _execute(self, sql: Any, params: Any, *ignored: Any) -> Any:
         checkout = self.db._checkout  # noqa: SLF001 - two halves of one thing
-        if checkout is None:
+        started = 0
+        try:
+            if checkout is not None:
+                started = checkout.query_started()
+        except Exception:
+            recorder.failed()
+        if not started:
             return super()._execute(sql, params, *ignored)
-        started = checkout.query_started()
         try:
             return super()._execute(sql, params, *ignored)
         finally:
-            checkout.query_ended(started)
+            try:
+                checkout.query_ended(started)
+            except Exception:
+                recorder.failed()
 
     def _executemany(self, sql: Any, param_list: Any, *ignored: Any) -> Any:
         with self._as_query():
@@ -267,14 +285,20 @@ class FollowedCursor(CursorWrapper):
     def _as_query(self, counts: bool = True) -> Iterator[None]:
         # Not `_query`, which Django's last_executed_query() looks up on the wrapper and means psycopg's.
         checkout = self.db._checkout  # noqa: SLF001
-        if checkout is None:
-            yield
-            return
-        started = checkout.query_started()
+        started = 0
+        try:
+            if checkout is not None:
+                started = checkout.query_started()
+        except Exception:
+            recorder.failed()
         try:
             yield
         finally:
-            checkout.query_ended(started, 1 if counts else 0)
+            try:
+                if started:
+                    checkout.query_ended(started, 1 if counts else 0)
+            except Exception:
+                recorder.failed()
 
 
 class FollowedServerCursor(FollowedCursor):

@@ -8,6 +8,7 @@ because what a signal's receiver sets there does not reach the request's own con
 from __future__ import annotations
 
 import functools
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from django.core.handlers.asgi import ASGIHandler
@@ -15,7 +16,8 @@ from django.core.handlers.base import BaseHandler
 from django.core.signals import request_finished, request_started
 
 from pool_doctor.adapters.patching import Patches
-from pool_doctor.recording.scope import current
+from pool_doctor.recording.recorder import recorder
+from pool_doctor.recording.scope import Scope, current
 from pool_doctor.recording.work import REQUEST_KINDS, begin, end
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 _DISPATCH_UID = "pool_doctor.requests"
 
 _patches = Patches()
+_handled: ContextVar[Scope | None] = ContextVar("pool_doctor_handled", default=None)
 
 
 def install() -> None:
@@ -32,6 +35,7 @@ def install() -> None:
     request_started.connect(_started, weak=False, dispatch_uid=_DISPATCH_UID)
     request_finished.connect(_finished, weak=False, dispatch_uid=_DISPATCH_UID)
     _patches.apply(ASGIHandler, "__call__", _call)
+    _patches.apply(BaseHandler, "get_response", _get_response)
     _patches.apply(BaseHandler, "get_response_async", _get_response_async)
     _patches.apply(BaseHandler, "resolve_request", _resolve_request)
 
@@ -54,9 +58,10 @@ def _method(method: Any) -> str:
 def _started(*, environ: dict[str, Any] | None = None, **_: Any) -> None:
     if environ is None:  # ASGI
         return
-    stale = current.get()
-    if stale is not None and stale.kind == "wsgi":  # its response was never closed
-        end(stale)
+    outer = current.get()
+    # A request that is not being handled any more, and whose response was never closed; else a request in a request.
+    if outer is not None and outer.kind == "wsgi" and outer is not _handled.get():
+        end(outer)
     begin(_before_routing(environ.get("REQUEST_METHOD")), "wsgi")
 
 
@@ -69,6 +74,8 @@ def _finished(**_: Any) -> None:
 def _call(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     async def __call__(self: ASGIHandler, scope: dict[str, Any], receive: Any, send: Any) -> None:  # noqa: N807
+        if scope.get("type") != "http":  # Django refuses it
+            return await original(self, scope, receive, send)
         request = begin(_before_routing(scope.get("method")), "asgi")
         try:
             await original(self, scope, receive, send)
@@ -78,13 +85,24 @@ def _call(original: Callable[..., Any]) -> Callable[..., Any]:
     return __call__
 
 
+def _get_response(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def get_response(self: BaseHandler, request: Any) -> Any:
+        before = _handled.set(current.get())
+        try:
+            return original(self, request)
+        finally:
+            _handled.reset(before)
+
+    return get_response
+
+
 def _get_response_async(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     async def get_response_async(self: BaseHandler, request: Any) -> Any:
-        scope = current.get()
-        if scope is not None and scope.kind == "asgi" and not scope.ended:
+        if isinstance(self, ASGIHandler):
             return await original(self, request)
-        # A handler that is no ASGIHandler, such as the one of AsyncClient.
+        # The handler of AsyncClient, whose request may be one in a request.
         scope = begin(_before_routing(request.method), "asgi")
         try:
             return await original(self, request)
@@ -100,7 +118,10 @@ def _resolve_request(original: Callable[..., Any]) -> Callable[..., Any]:
         match = original(self, request)
         scope = current.get()
         if scope is not None and scope.kind in REQUEST_KINDS:
-            scope.name = f"{_method(request.method)} {match.route or '/'}"
+            try:
+                scope.rename(f"{_method(request.method)} {match.route or '/'}")
+            except Exception:
+                recorder.failed()
         return match
 
     return resolve_request

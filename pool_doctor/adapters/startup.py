@@ -10,7 +10,7 @@ from pool_doctor.adapters.conf import get_settings
 from pool_doctor.adapters.lifecycle import forget_checkouts
 from pool_doctor.recording.recorder import Options, recorder
 
-_DJANGO_COMMANDS = {"manage.py", "django-admin", "__main__.py"}
+_DJANGO_COMMANDS = {"manage.py", "django-admin", "django"}
 
 
 def install() -> None:
@@ -41,7 +41,9 @@ def command_name(arguments: list[str]) -> str:
 
     Never the arguments that follow: there may be passwords among them.
     """
-    program = Path(arguments[0]).name if arguments and arguments[0] else "python"
+    path = Path(arguments[0] if arguments and arguments[0] not in {"", "-", "-c"} else "python")
+    # python -m gunicorn runs .../gunicorn/__main__.py
+    program = path.parent.name if path.name == "__main__.py" else path.name
     if program in _DJANGO_COMMANDS and len(arguments) > 1 and not arguments[1].startswith("-"):
         return f"manage.py {arguments[1]}"
     return program

@@ -19,10 +19,13 @@ REQUEST_KINDS = frozenset({"wsgi", "asgi"})
 
 
 def begin(name: str, kind: str) -> Scope:
-    """Begin a scope inside the current one, and make it the current one."""
+    """Begin a scope inside the current one, and make it the current one. Raises nothing."""
     scope = Scope(name, kind, current.get())
     current.set(scope)
-    recorder.note_kind(kind)
+    try:
+        recorder.note_kind(kind)
+    except Exception:
+        recorder.failed()
     return scope
 
 
