@@ -18,7 +18,6 @@ from psycopg import ServerCursor
 
 from pool_doctor.adapters import pools
 from pool_doctor.recording import layout
-from pool_doctor.recording.callsite import call_site
 from pool_doctor.recording.checkout import OwnConnection
 from pool_doctor.recording.recorder import recorder
 
@@ -35,9 +34,9 @@ else:
 # libpq's transaction status: ACTIVE, INTRANS and INERROR lie between IDLE (0) and UNKNOWN (4, a broken connection).
 _IDLE, _UNKNOWN = 0, 4
 
-# The frames that are certainly Django's or ours between call_site() and the caller: get_new_connection(), connect(),
-# async_unsafe's inner function and our connect(); or _adopt(), _begin_need() and its caller.
-_ABOVE_CONNECT = 5
+# How many frames above site_of_call() the caller is at least: get_new_connection(), connect() and async_unsafe's inner
+# function lie between; or _adopt(), _begin_need() and its caller.
+_ABOVE_CONNECT = 4
 _ABOVE_ADOPT = 4
 
 _wrappers: weakref.WeakSet[LifecycleMixin] = weakref.WeakSet()
@@ -49,7 +48,6 @@ class LifecycleMixin(_Base):
     _channel: Channel | None = None
     _checkout: Checkout | None = None
     _own_connection: OwnConnection | None = None
-    _connecting = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -63,7 +61,7 @@ class LifecycleMixin(_Base):
     def stop_following(self) -> None:
         """End the checkout as far as it got; the connection stays as it is."""
         if self._checkout is not None:
-            self._end_checkout(self._checkout, pools.pool_of(self.connection))
+            self._end_checkout(self._checkout, None)
         self.forget_checkout()
 
     def forget_checkout(self) -> None:
@@ -75,16 +73,9 @@ class LifecycleMixin(_Base):
 
     # Asked for, there, given back.
 
-    def connect(self) -> None:
-        self._connecting = True
-        try:
-            super().connect()
-        finally:
-            self._connecting = False
-
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         channel = self._channel or self._find_channel()
-        if channel is None or not self._connecting:
+        if channel is None:
             return super().get_new_connection(conn_params)
         asked = 0
         try:
@@ -101,10 +92,8 @@ class LifecycleMixin(_Base):
             self._note_failure(channel, asked, error)
             raise
         try:
-            site = channel.ring.sites.number(call_site(_ABOVE_CONNECT))
-            pool = pools.pool_of(connection)
-            self._checkout = channel.got(asked, site, pool)
-            if pool is None:
+            self._checkout = channel.got(asked, channel.ring.site_of_call(_ABOVE_CONNECT))
+            if channel.description.pool is None:
                 self._own_connection = OwnConnection(channel)
         except Exception:
             recorder.failed()
@@ -113,10 +102,11 @@ class LifecycleMixin(_Base):
     def _close(self) -> None:
         checkout = self._checkout
         if checkout is None:
-            return super()._close()
-        pool = pools.pool_of(self.connection)
+            super()._close()
+            return
+        pool = getattr(self.connection, "_pool", None)
         try:
-            return super()._close()
+            super()._close()
         finally:
             self._own_connection = None
             self._end_checkout(checkout, pool)
@@ -125,7 +115,7 @@ class LifecycleMixin(_Base):
         try:
             description = pools.describe(self)
             if description is not None:
-                self._channel = recorder.channel(description, pools.gauge)
+                self._channel = recorder.channel(description)
         except Exception:
             recorder.failed()
         return self._channel
@@ -133,8 +123,10 @@ class LifecycleMixin(_Base):
     def _note_failure(self, channel: Channel, asked: int, error: BaseException) -> None:
         try:
             outcome = layout.TIMEOUT if pools.is_pool_timeout(error) else layout.ERROR
-            site = channel.ring.sites.number(call_site(_ABOVE_CONNECT + 1))
-            channel.failed(asked, site, outcome, pools.existing_pool(self))
+            channel.failed(asked, channel.ring.site_of_call(_ABOVE_CONNECT + 1), outcome)
+            pool = pools.existing_pool(self)
+            if pool is not None:
+                channel.sized(*pools.gauge(pool))
         except Exception:
             recorder.failed()
 
@@ -142,7 +134,10 @@ class LifecycleMixin(_Base):
         self._checkout = None
         self._open_cursors.clear()
         try:
-            checkout.returned(pool)
+            if pool is None:
+                checkout.returned()
+            else:
+                checkout.returned(*pools.gauge(pool))
         except Exception:
             recorder.failed()
 
@@ -160,15 +155,6 @@ class LifecycleMixin(_Base):
         except Exception:
             recorder.failed()
         return wrapped
-
-    def set_autocommit(self, autocommit: bool, force_begin_transaction_with_broken_autocommit: bool = False) -> None:
-        super().set_autocommit(autocommit, force_begin_transaction_with_broken_autocommit)
-        # Only atomic() forces a transaction to begin; with autocommit off, it begins with the next query.
-        if force_begin_transaction_with_broken_autocommit and not autocommit:
-            try:
-                self._begin_need()
-            except Exception:
-                recorder.failed()
 
     def _commit(self) -> None:
         self._end_transaction(super()._commit)
@@ -199,11 +185,9 @@ class LifecycleMixin(_Base):
     def _adopt(self) -> Checkout | None:
         """Begin a checkout for a connection that is there already: its last one ended with its scope."""
         channel = self._channel or self._find_channel()
-        if channel is None or self.connection is None or self._connecting:
+        if channel is None or self.connection is None:
             return None
-        now = channel.ask()
-        site = channel.ring.sites.number(call_site(_ABOVE_ADOPT))
-        self._checkout = channel.got(now, site, pools.pool_of(self.connection))
+        self._checkout = channel.got(channel.ask(), channel.ring.site_of_call(_ABOVE_ADOPT))
         return self._checkout
 
     def cursor_closed(self, cursor: Any) -> None:
@@ -229,7 +213,6 @@ class LifecycleMixin(_Base):
             or checkout.closed
             or self._open_cursors
             or self.in_atomic_block
-            or self._connecting
         ):
             return
         connection = self.connection

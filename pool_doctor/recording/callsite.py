@@ -6,6 +6,12 @@ import os
 import sys
 import sysconfig
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from pool_doctor.recording.ring import Names
 
 _PACKAGES = tuple({sysconfig.get_path(name) for name in ("purelib", "platlib")})
 _STANDARD = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib")})
@@ -27,7 +33,6 @@ _PLUMBING = tuple(
 
 APPLICATION, LIBRARY, PLUMBING = range(3)
 _ranks: dict[str, int] = {}
-_names: dict[tuple[str, int], str] = {}
 
 
 def rank(filename: str) -> int:
@@ -39,37 +44,38 @@ def rank(filename: str) -> int:
     return PLUMBING if filename.startswith(_STANDARD) else APPLICATION
 
 
-def call_site(depth: int) -> str:
-    """Return "file:line function" of the innermost application frame, ``depth`` frames up or higher.
+def call_site(names: Names, known: dict[tuple[str, int, int], int], depth: int) -> int:
+    """Return the number in ``names`` of the innermost application frame, ``depth`` frames up or higher.
 
-    Where no frame is the application's, the innermost library frame is named; "" where there is none either.
+    Its name is "file:line function". Where no frame is the application's, the innermost library frame is named; 0
+    where there is none either. ``known`` keeps the numbers found so far: working out a line number is slow.
     """
-    frame = sys._getframe(depth)  # noqa: SLF001 - inspect.stack reads source files, at a thousand times the cost
+    frame: FrameType | None = sys._getframe(depth)  # noqa: SLF001 - inspect.stack reads files, at 1000 times the cost
     library = None
-    ranks = _ranks
     while frame is not None:
-        filename = frame.f_code.co_filename
+        code = frame.f_code
+        filename = code.co_filename
         try:
-            found = ranks[filename]
+            found = _ranks[filename]
         except KeyError:
-            found = ranks[filename] = rank(filename)
+            found = _ranks[filename] = rank(filename)
         if found == APPLICATION:
-            return _name(filename, frame.f_lineno, frame.f_code.co_name)
+            break
         if found == LIBRARY and library is None:
             library = frame
         frame = frame.f_back
-    if library is None:
-        return ""
-    return _name(library.f_code.co_filename, library.f_lineno, library.f_code.co_name)
-
-
-def _name(filename: str, line: int, function: str) -> str:
-    key = (filename, line)
-    name = _names.get(key)
-    if name is None:
-        name = f"{_short(filename)}:{line} {function}"
-        _names[key] = name
-    return name
+    else:
+        frame = library
+        if frame is None:
+            return 0
+        code = frame.f_code
+        filename = code.co_filename
+    place = (filename, code.co_firstlineno, frame.f_lasti)
+    try:
+        return known[place]
+    except KeyError:
+        number = known[place] = names.number(f"{_short(filename)}:{frame.f_lineno} {code.co_name}")
+        return number
 
 
 def _short(filename: str) -> str:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pool_doctor.recording import layout
 from pool_doctor.recording.checkout import Checkout, UnpooledCheckout
-from pool_doctor.recording.histogram import BUCKET_TABLE, TABLED, UNIT_BITS, bucket_of
+from pool_doctor.recording.histogram import BUCKET_TABLE, BUCKETS, TABLED, UNIT_BITS, bucket_of
 from pool_doctor.recording.scope import current, thread_scope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pool_doctor.recording.ring import Ring
     from pool_doctor.recording.scope import Usage
     from pool_doctor.recording.snapshot import PoolSettings
+
+_next_serial = itertools.count(1).__next__
+_write_open_row = layout.OPEN_ROW.pack_into
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,23 +34,20 @@ class Description:
 class Channel:
     """The writer of one alias section. Attributes named after words of the layout are where those words are."""
 
-    def __init__(
-        self, ring: Ring, index: int, description: Description, gauge: Callable[[Any], tuple[int, int]]
-    ) -> None:
+    def __init__(self, ring: Ring, index: int, description: Description) -> None:
         self.ring = ring
-        self.cells = ring.cells
+        self.cells = cells = ring.cells
         self.index = index
         self.alias = description.alias
         self.description = description
-        self.gauge = gauge
         self.base = base = ring.geometry.aliases // layout.WORD + index * layout.ALIAS_WORDS
         self.size = base + layout.SIZE
         self.available = base + layout.AVAILABLE
         self.in_use = base + layout.IN_USE
         self.waiting = base + layout.WAITING
-        self._wait = base + layout.WAIT
-        self._hold = base + layout.HOLD
-        self._needed = base + layout.NEEDED
+        self.wait = cells[base + layout.WAIT : base + layout.WAIT + BUCKETS]
+        self.hold = cells[base + layout.HOLD : base + layout.HOLD + BUCKETS]
+        self.needed = cells[base + layout.NEEDED : base + layout.NEEDED + BUCKETS]
         self._checkout_class = Checkout if description.pool else UnpooledCheckout
         self._minute_end = 0
         self._minute_row = 0
@@ -92,48 +91,57 @@ class Channel:
             self._new_peak(layout.MINUTE_PEAK_WAITING, layout.PEAK_WAITING, waiting)
         return now
 
-    def got(self, asked: int, site: int, pool: Any) -> Checkout:
-        """Note that the connection asked for at ``asked`` is there; ``pool`` is what the gauge reads, or None."""
-        self.cells[self.waiting] -= 1
-        return self.begin(asked, site, pool)
-
-    def begin(self, asked: int, site: int, pool: Any) -> Checkout:
-        """Begin a checkout that was asked for at ``asked`` and is there now."""
+    def got(self, asked: int, site: int) -> Checkout:
+        """Begin the checkout of the connection that was asked for at ``asked`` and is there now."""
         now = monotonic_ns()
         cells = self.cells
+        cells[self.waiting] -= 1
         in_use = cells[self.in_use] + 1
         cells[self.in_use] = in_use
-        row = self._minute_row
-        cells[row + layout.MINUTE_CHECKOUTS] += 1
-        if in_use > cells[row + layout.MINUTE_PEAK_IN_USE]:
+        minute = self._minute_row
+        cells[minute + layout.MINUTE_CHECKOUTS] += 1
+        if in_use > cells[minute + layout.MINUTE_PEAK_IN_USE]:
             self._new_peak(layout.MINUTE_PEAK_IN_USE, layout.PEAK_IN_USE, in_use)
-            if pool is not None:
-                cells[self.size], cells[self.available] = self.gauge(pool)
-        # The same lines as in count_hold; see there.
-        duration = now - asked
-        units = duration >> UNIT_BITS
-        at = self._wait
-        cells[at + (BUCKET_TABLE[units] if units < TABLED else bucket_of(duration))] += 1
-        cells[at + layout.HISTOGRAM_TOTAL] += duration
-        if duration > cells[at + layout.HISTOGRAM_MAXIMUM]:
-            cells[at + layout.HISTOGRAM_MAXIMUM] = duration
+        wait = now - asked
+        units = wait >> UNIT_BITS
+        self.wait[BUCKET_TABLE[units] if units < TABLED else bucket_of(wait)] += 1
         scope = current.get()
+        checkout = self._checkout_class()
         if scope is None or scope.ended:
-            checkout = self._checkout_class(self, thread_scope(), site, asked, now)
+            scope = thread_scope()
             checkout.implicit = True
-            return checkout
-        checkout = self._checkout_class(self, scope, site, asked, now)
+        else:
+            checkout.implicit = False
+        checkout.channel = self
+        checkout.ring = ring = self.ring
+        checkout.scope = scope
+        checkout.usage = scope.usages.get(self) or scope.usage(self)
+        checkout.asked = asked
+        checkout.since = checkout.needed_since = now
+        checkout.site = site
+        checkout.needed = checkout.queries = checkout.query_time = 0
+        checkout.seen_queries = checkout.seen_query_time = 0
+        checkout.closed = False
+        scope.open.add(checkout)
+        name = ring.scope_numbers.get(scope.name) or ring.scopes.number(scope.name)
+        if ring.free_rows:
+            checkout.row = row = ring.free_rows.pop()
+            checkout.idle_cell = row + layout.OPEN_IDLE_SINCE
+            serial = _next_serial()
+            _write_open_row(ring.memory, row * layout.WORD, serial, self.index, name, site, now, now, 0, serial)
+        else:
+            checkout.row = 0
+            checkout.idle_cell = layout.SCRATCH
         if scope.collector is not None:
             scope.collector.checked_out(checkout)
         return checkout
 
-    def _new_peak(self, in_minute: int, ever: int, peak: int) -> None:
-        cells = self.cells
-        cells[self._minute_row + in_minute] = peak
-        if peak > cells[self.base + ever]:
-            cells[self.base + ever] = peak
+    def sized(self, size: int, available: int) -> None:
+        """Note what the pool has now."""
+        self.cells[self.size] = size
+        self.cells[self.available] = available
 
-    def failed(self, asked: int, site: int, outcome: int, pool: Any) -> None:
+    def failed(self, asked: int, site: int, outcome: int) -> None:
         """Note that the connection asked for did not come; ``outcome`` is layout.TIMEOUT or layout.ERROR."""
         now = monotonic_ns()
         wait = now - asked
@@ -145,42 +153,15 @@ class Channel:
             cells[self._minute_row + layout.MINUTE_TIMEOUTS] += 1
         else:
             cells[self.base + layout.ERRORS] += 1
-        if pool is not None:
-            cells[self.size], cells[self.available] = self.gauge(pool)
-        self._count(self._wait, wait)
+        self.wait[bucket_of(wait)] += 1
         scope = current.get() or thread_scope()
         usage = scope.usage(self)
         usage.checkouts += 1
         usage.wait += wait
         number = self.ring.scopes.number(scope.name)
         self.ring.record(layout.CHECKOUT, self.index, outcome, 0, number, site, scope.id, 0, 0, asked, wait, 0, 0, 0, 0)
-        cells[layout.UPDATED] = now
         if scope.collector is not None:
             scope.collector.failed(self, site, asked, now, outcome)
-
-    def _count(self, at: int, duration: int) -> None:
-        cells = self.cells
-        cells[at + bucket_of(duration)] += 1
-        cells[at + layout.HISTOGRAM_TOTAL] += duration
-        if duration > cells[at + layout.HISTOGRAM_MAXIMUM]:
-            cells[at + layout.HISTOGRAM_MAXIMUM] = duration
-
-    def count_hold(self, hold: int, needed: int) -> None:
-        """Count a checkout's hold time and needed time (ns) in their histograms."""
-        # _count twice, written out, with the buckets of short durations looked up: this runs for each checkout.
-        cells = self.cells
-        at = self._hold
-        units = hold >> UNIT_BITS
-        cells[at + (BUCKET_TABLE[units] if units < TABLED else bucket_of(hold))] += 1
-        cells[at + layout.HISTOGRAM_TOTAL] += hold
-        if hold > cells[at + layout.HISTOGRAM_MAXIMUM]:
-            cells[at + layout.HISTOGRAM_MAXIMUM] = hold
-        at = self._needed
-        units = needed >> UNIT_BITS
-        cells[at + (BUCKET_TABLE[units] if units < TABLED else bucket_of(needed))] += 1
-        cells[at + layout.HISTOGRAM_TOTAL] += needed
-        if needed > cells[at + layout.HISTOGRAM_MAXIMUM]:
-            cells[at + layout.HISTOGRAM_MAXIMUM] = needed
 
     def add_run(self, scope: int, usage: Usage) -> None:
         """Add what one ended run used to the sums of its scope name, whose number is ``scope``."""
@@ -194,19 +175,25 @@ class Channel:
         cells[row + layout.TOTAL_NEEDED] += usage.needed
         cells[row + layout.TOTAL_QUERY_TIME] += usage.query_time
 
+    def _new_peak(self, in_minute: int, ever: int, peak: int) -> None:
+        cells = self.cells
+        cells[self._minute_row + in_minute] = peak
+        if peak > cells[self.base + ever]:
+            cells[self.base + ever] = peak
+
     def _next_minute(self, now: int) -> None:
         minute = now // layout.MINUTE
         row = self.base + layout.MINUTE_ROWS + (minute % layout.MINUTES) * layout.MINUTE_WORDS
         cells = self.cells
         if cells[row] != minute:
             cells[row : row + layout.MINUTE_WORDS] = _minute(minute, cells[self.in_use])
+        cells[layout.LAST_MINUTE] = minute
         self._minute_row = row
         self._minute_end = (minute + 1) * layout.MINUTE
 
 
 def _minute(number: int, in_use: int) -> memoryview:
-    row = bytearray(layout.MINUTE_WORDS * layout.WORD)
-    words = memoryview(row).cast("Q")
+    words = memoryview(bytearray(layout.MINUTE_WORDS * layout.WORD)).cast("Q")
     words[layout.MINUTE_NUMBER] = number
     words[layout.MINUTE_PEAK_IN_USE] = in_use
     return words

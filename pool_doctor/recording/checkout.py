@@ -1,30 +1,48 @@
 """One connection that is out: since when, for whom, how much of that it is needed, and what ran on it.
 
-This is the hot path. Calls are written out where a call would cost as much as its body, and what is rarely set
-has its first value on the class.
+This is the hot path, with channel.py: calls are written out where a call would cost as much as its body, and what
+can be derived when a file is read is not written.
 """
 
 from __future__ import annotations
 
-import itertools
 import sys
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pool_doctor.recording import layout
+from pool_doctor.recording.histogram import BUCKET_TABLE, TABLED, UNIT_BITS, bucket_of
 
 if TYPE_CHECKING:
     from pool_doctor.recording.channel import Channel
     from pool_doctor.recording.ring import Ring
     from pool_doctor.recording.scope import Scope, Usage
 
-_next_serial = itertools.count(1).__next__
-_write_open_row = layout.OPEN_ROW.pack_into
 _write_event = layout.EVENT.pack_into
 
 
 class Checkout:
-    """From the moment a connection is there until it goes back. All times are nanoseconds."""
+    """From the moment a connection is there until it goes back. Made by Channel; all times are nanoseconds."""
+
+    __slots__ = (
+        "asked",
+        "channel",
+        "closed",
+        "idle_cell",
+        "implicit",
+        "needed",
+        "needed_since",
+        "queries",
+        "query_time",
+        "ring",
+        "row",
+        "scope",
+        "seen_queries",
+        "seen_query_time",
+        "since",
+        "site",
+        "usage",
+    )
 
     channel: Channel
     ring: Ring
@@ -41,44 +59,16 @@ class Checkout:
     row: int
     """The first word of its row in the table of open checkouts; 0 where the table was full."""
     idle_cell: int
-    implicit = False
-    """Whether its scope was made for this checkout alone."""
-    closed = False
-    needed = 0
-    queries = 0
-    query_time = 0
-    _seen_queries = 0
-    _seen_query_time = 0
-
-    def __init__(self, channel: Channel, scope: Scope, site: int, asked: int, since: int) -> None:
-        self.channel = channel
-        self.ring = ring = channel.ring
-        self.scope = scope
-        self.site = site
-        self.asked = asked
-        self.since = self.needed_since = since
-        self.usage = scope.usages.get(channel) or scope.usage(channel)
-        scope.open.add(self)
-        name = ring.scope_numbers.get(scope.name) or ring.scopes.number(scope.name)
-        if ring.free_rows:
-            self.row = row = ring.free_rows.pop()
-            self.idle_cell = row + layout.OPEN_IDLE_SINCE
-            serial = _next_serial()
-            _write_open_row(
-                ring.memory,
-                row << 3,
-                serial,
-                channel.index,
-                name,
-                site,
-                since,
-                since,
-                0,
-                serial,
-            )
-        else:
-            self.row = 0
-            self.idle_cell = layout.SCRATCH
+    """The word that says since when no query runs."""
+    implicit: bool
+    """Whether it belongs to no scope but its thread's."""
+    closed: bool
+    needed: int
+    queries: int
+    query_time: int
+    seen_queries: int
+    """How many of the queries are in the events of earlier needed segments."""
+    seen_query_time: int
 
     def rename(self) -> None:
         """Show the scope's new name in the table of open checkouts."""
@@ -118,11 +108,10 @@ class Checkout:
         scope = self.scope
         ring = self.ring
         number = ring.claim()
-        serial = (number + 1) & 0xFFFFFFFF
         _write_event(
             ring.memory,
             ring.events_at + number % ring.ring_size * layout.EVENT_BYTES,
-            serial,
+            number,
             layout.SEGMENT,
             self.channel.index,
             layout.OK,
@@ -130,53 +119,60 @@ class Checkout:
             ring.scope_numbers.get(scope.name, 0),
             self.site,
             scope.id,
-            queries - self._seen_queries,
+            queries - self.seen_queries,
             0,
             started,
             duration,
             0,
             0,
-            query_time - self._seen_query_time,
+            query_time - self.seen_query_time,
             0,
-            serial,
+            number & 0xFFFFFFFF,
         )
-        ring.cells[layout.RECORDED] = number + 1
-        self._seen_queries = queries
-        self._seen_query_time = query_time
+        ring.cells[layout.RECORDED] = number
+        self.seen_queries = queries
+        self.seen_query_time = query_time
         if scope.collector is not None:
             scope.collector.segment(self, started, now)
 
-    def returned(self, pool: Any = None) -> None:
-        """Note that the connection went back, and write the checkout's event. Only the first call counts."""
+    def returned(self, size: int = -1, available: int = 0) -> None:
+        """Note that the connection went back, and write the checkout's event. Only the first call counts.
+
+        ``size`` and ``available`` are what its pool has now; without a pool they are left out.
+        """
         if self.closed:
             return
         self.closed = True
-        flags = layout.WHOLE if self.needed_since == self.since else 0
-        if self.needed_since and not flags:
-            self.need_ended()
         now = monotonic_ns()
+        hold = now - self.since
+        if self.needed_since == self.since:
+            flags = layout.WHOLE
+            self.needed = hold
+        else:
+            flags = 0
+            if self.needed_since:
+                self.need_ended()
+        needed = self.needed
         channel = self.channel
         ring = self.ring
         cells = ring.cells
-        hold = now - self.since
-        if flags:
-            self.needed = hold
         cells[channel.in_use] -= 1
-        if pool is not None:
-            cells[channel.size], cells[channel.available] = channel.gauge(pool)
+        if size >= 0:
+            cells[channel.size] = size
+            cells[channel.available] = available
         if self.row:
             cells[self.row] = 0
             ring.free_rows.append(self.row)
-        channel.count_hold(hold, self.needed)
+        units = hold >> UNIT_BITS
+        channel.hold[BUCKET_TABLE[units] if units < TABLED else bucket_of(hold)] += 1
+        units = needed >> UNIT_BITS
+        channel.needed[BUCKET_TABLE[units] if units < TABLED else bucket_of(needed)] += 1
         scope = self.scope
-        self.settle(now)
-        scope.open.discard(self)
         number = ring.claim()
-        serial = (number + 1) & 0xFFFFFFFF
         _write_event(
             ring.memory,
             ring.events_at + number % ring.ring_size * layout.EVENT_BYTES,
-            serial,
+            number,
             layout.CHECKOUT,
             channel.index,
             layout.OK,
@@ -189,31 +185,39 @@ class Checkout:
             self.asked,
             self.since - self.asked,
             hold,
-            self.needed,
+            needed,
             self.query_time,
             0,
-            serial,
+            number & 0xFFFFFFFF,
         )
-        cells[layout.RECORDED] = number + 1
-        cells[layout.UPDATED] = now
+        cells[layout.RECORDED] = number
+        self.settle(hold, needed)
+        scope.open.discard(self)
         if scope.collector is not None:
             scope.collector.returned(self, now)
         if self.implicit:
             scope.end(ring)
 
-    def settle(self, now: int) -> None:
-        """Add what this checkout has used until now to the sums of its scope."""
+    def settle(self, hold: int, needed: int) -> None:
+        """Add this checkout, with what it was held and needed until now, to the sums of its scope."""
         usage = self.usage
         usage.checkouts += 1
         usage.queries += self.queries
         usage.wait += self.since - self.asked
-        usage.hold += now - self.since
-        usage.needed += self.needed if self.closed or not self.needed_since else self.needed + now - self.needed_since
+        usage.hold += hold
+        usage.needed += needed
         usage.query_time += self.query_time
+
+    def settle_open(self, now: int) -> None:
+        """Add what was used until now to the sums of the scope, which ends before the connection goes back."""
+        needed = self.needed + (now - self.needed_since if self.needed_since else 0)
+        self.settle(now - self.since, needed)
 
 
 class UnpooledCheckout(Checkout):
     """A checkout without a pool: a connection that is collected with its wrapper is closed, not lost."""
+
+    __slots__ = ()
 
     def __del__(self) -> None:
         if not self.closed and not sys.is_finalizing():
@@ -222,6 +226,8 @@ class UnpooledCheckout(Checkout):
 
 class OwnConnection:
     """Counts a connection that belongs to no pool, from when it is made until it is closed or collected."""
+
+    __slots__ = ("_cells", "_size")
 
     def __init__(self, channel: Channel) -> None:
         self._cells = channel.cells

@@ -136,6 +136,6 @@ def _ended_at(path: Path) -> tuple[float, Path] | None:
         with opened_for_reading(path) as descriptor:
             if is_owned(descriptor):
                 return None
-            return layout.last_change(os.pread(descriptor, layout.HEADER_BYTES, 0)), path
+            return layout.last_minute(os.pread(descriptor, layout.HEADER_BYTES, 0)), path
     except (OSError, ValueError):
         return 0.0, path

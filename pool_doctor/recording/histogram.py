@@ -58,10 +58,10 @@ def bounds(bucket: int) -> tuple[float, float]:
 
 @dataclass(slots=True)
 class Histogram:
-    """Counts of durations, with their exact sum and maximum.
+    """Counts of durations, with their sum and maximum in seconds.
 
-    ``total`` and ``maximum`` are in seconds. Quantiles are the middle of the bucket that holds them, never more
-    than the maximum.
+    Sum and maximum are exact where the durations were added one by one, else as good as the buckets. Quantiles are the
+    middle of the bucket that holds them, never more than the maximum.
     """
 
     counts: MutableSequence[int] = field(default_factory=lambda: [0] * BUCKETS)
@@ -77,6 +77,17 @@ class Histogram:
             counts[bucket_of(round(duration * 1e9))] += 1
             total += duration
             maximum = max(maximum, duration)
+        return cls(counts, total, maximum)
+
+    @classmethod
+    def counted(cls, counts: MutableSequence[int]) -> Histogram:
+        """Take counts as they are; sum and maximum follow from the middles of the buckets."""
+        total = maximum = 0.0
+        for bucket, number in enumerate(counts):
+            if number:
+                low, high = bounds(bucket)
+                maximum = (low + high) / 2
+                total += number * maximum
         return cls(counts, total, maximum)
 
     @property

@@ -12,7 +12,6 @@ Word offsets inside a section are constants below; ``Geometry`` says where each 
 from __future__ import annotations
 
 import struct
-import sys
 from dataclasses import dataclass
 
 from pool_doctor.recording.histogram import BUCKETS
@@ -25,8 +24,8 @@ WORD = 8
 # boot id, kind, command; then the live words of the process.
 HEADER = struct.Struct("=8sIIIId q 40s 16s 160s".replace(" ", ""))
 HEADER_BYTES = 512
-RECORDED = 40  # word: how many events were ever recorded
-UPDATED = 41  # word: when the last event was recorded, ns
+RECORDED = 40  # word: the number of the newest event
+LAST_MINUTE = 41  # word: the last minute (of the monotonic clock) in which a connection was asked for
 SCOPE_NAMES = 42  # word: how many scope names are in use
 SITE_NAMES = 43  # word: how many site names are in use
 ALIASES = 44  # word: how many alias sections are in use
@@ -76,19 +75,16 @@ MAX_ALIASES = 8
     TIMEOUTS,
     ERRORS,
 ) = range(ALIAS_BYTES // WORD, ALIAS_BYTES // WORD + 8)
-HISTOGRAM_WORDS = BUCKETS + 2
-HISTOGRAM_TOTAL = BUCKETS
-HISTOGRAM_MAXIMUM = BUCKETS + 1
 WAIT = ALIAS_BYTES // WORD + 16
-HOLD = WAIT + HISTOGRAM_WORDS
-NEEDED = HOLD + HISTOGRAM_WORDS
-TOTALS = NEEDED + HISTOGRAM_WORDS
+HOLD = WAIT + BUCKETS
+NEEDED = HOLD + BUCKETS
+TOTALS = NEEDED + BUCKETS
 MINUTE_ROWS = TOTALS + MAX_SCOPES * TOTAL_WORDS
 ALIAS_WORDS = MINUTE_ROWS + MINUTES * MINUTE_WORDS
 
-# Event: serial (low 32 bits), kind, alias, outcome, flags, scope name, site name, scope id, queries, checkouts,
-# start, five durations or times (ns), serial again. A record whose two serials differ was read while it was written.
-EVENT = struct.Struct("=IBBBBHHIII qqqqqq I4x".replace(" ", ""))
+# Event: number (from 1), kind, alias, outcome, flags, scope name, site name, scope id, queries, checkouts, start,
+# five durations (ns), the number's low 32 bits again. A record whose two numbers differ was read while it was written.
+EVENT = struct.Struct("=QBBBBHHIII qqqqqq I".replace(" ", ""))
 EVENT_BYTES = EVENT.size
 
 CHECKOUT = 1  # start, wait, hold, needed, query time, 0
@@ -101,6 +97,8 @@ FIRST = 1  # flag of a REQUEST: the first of the (one for each alias) events of 
 WHOLE = 2  # flag of a CHECKOUT: needed from first to last; it has no SEGMENT event of its own
 
 NO_ALIAS = 255
+
+_YEAR_3000 = 32_503_680_000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,13 +166,16 @@ def parse_header(data: bytes) -> Header:
         raise ValueError("it is not a ring file")
     if version != VERSION:
         raise ValueError(f"it has format version {version}; this pool_doctor reads version {VERSION}")
+    if not ring_size or not 0 <= started_at < _YEAR_3000 or started < 0:
+        raise ValueError("its header is damaged")
     return Header(ring_size, pid, started_at, started, text(boot), text(kind), text(command))
 
 
-def last_change(data: bytes) -> float:
-    """Return when the process of this header last recorded anything, in seconds since the epoch."""
-    updated = int.from_bytes(data[UPDATED * WORD : UPDATED * WORD + WORD], sys.byteorder)
-    return parse_header(data).wall_clock(updated)
+def last_minute(data: bytes) -> float:
+    """Return when the process of this header was last seen at work, to a minute, in seconds since the epoch."""
+    header = parse_header(data)
+    (minute,) = struct.unpack_from("=Q", data, LAST_MINUTE * WORD)
+    return max(header.wall_clock(minute * MINUTE), header.started_at)
 
 
 def text(padded: bytes) -> str:

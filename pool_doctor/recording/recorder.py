@@ -7,14 +7,13 @@ import os
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pool_doctor.recording import directory, layout
 from pool_doctor.recording.channel import Channel, Description
 from pool_doctor.recording.ring import Ring, create
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 logger = logging.getLogger("pool_doctor")
@@ -70,15 +69,15 @@ class Recorder:
         self._kind = ""
         self._channels = {}
 
-    def channel(self, description: Description, gauge: Callable[[Any], tuple[int, int]]) -> Channel | None:
+    def channel(self, description: Description) -> Channel | None:
         """Return the channel of an alias; None when nothing is recorded or there is no room for another alias."""
         channel = self._channels.get(description)
         if channel is None and self.options is not None:
             with self._lock:
-                channel = self._channels.get(description) or self._new_channel(description, gauge)
+                channel = self._channels.get(description) or self._new_channel(description)
         return channel
 
-    def _new_channel(self, description: Description, gauge: Callable[[Any], tuple[int, int]]) -> Channel | None:
+    def _new_channel(self, description: Description) -> Channel | None:
         index = len(self._channels)
         if index >= layout.MAX_ALIASES:
             self.note(f"only the first {layout.MAX_ALIASES} databases are recorded; {description.alias!r} is not.")
@@ -86,7 +85,7 @@ class Recorder:
         ring = self._open()
         if ring is None:
             return None
-        channel = self._channels[description] = Channel(ring, index, description, gauge)
+        channel = self._channels[description] = Channel(ring, index, description)
         return channel
 
     def note_kind(self, kind: str) -> None:
@@ -125,7 +124,7 @@ class Recorder:
         """Log the exception at hand, once in a process: recording must never fail the work that it records."""
         if not self._failed:
             self._failed = True
-            logger.error("pool_doctor: recording failed; further failures are not logged")
+            logger.exception("pool_doctor: recording failed; further failures are not logged")
 
 
 # What a process is called when it does several kinds of work: the highest wins.

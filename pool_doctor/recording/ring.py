@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pool_doctor.recording import directory, layout
+from pool_doctor.recording.callsite import call_site
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,8 +81,9 @@ class Ring:
         self._descriptor = -1 if path is None else _create(path, geometry.size)
         self.memory = mmap.mmap(self._descriptor, geometry.size)
         self.cells = memoryview(self.memory).cast("Q")
-        self.claim: Callable[[], int] = itertools.count().__next__
+        self.claim: Callable[[], int] = itertools.count(1).__next__
         self.events_at = geometry.events
+        self._known_sites: dict[tuple[str, int, int], int] = {}
         self.runs = geometry.runs // layout.WORD
         self.scopes = Names(self, geometry.scope_names, layout.MAX_SCOPES, layout.SCOPE_NAMES)
         self.scope_numbers = self.scopes.numbers
@@ -93,8 +95,6 @@ class Ring:
         self._write_header(command, kind)
 
     def _write_header(self, command: str, kind: str) -> None:
-        now = time.monotonic_ns()
-        self.cells[layout.UPDATED] = now
         layout.HEADER.pack_into(
             self.memory,
             0,
@@ -104,7 +104,7 @@ class Ring:
             os.getpid(),
             0,
             time.time(),
-            now,
+            time.monotonic_ns(),
             boot_id().encode(),
             layout.clip(kind, 16),
             layout.clip(command, 160),
@@ -134,11 +134,10 @@ class Ring:
     ) -> None:
         """Write one event; see layout.EVENT for the meaning of the fields of each kind."""
         number = self.claim()
-        serial = (number + 1) & 0xFFFFFFFF
         layout.EVENT.pack_into(
             self.memory,
             self.events_at + (number % self.ring_size) * layout.EVENT_BYTES,
-            serial,
+            number,
             kind,
             alias,
             outcome,
@@ -154,9 +153,13 @@ class Ring:
             third,
             fourth,
             fifth,
-            serial,
+            number & 0xFFFFFFFF,
         )
-        self.cells[layout.RECORDED] = number + 1
+        self.cells[layout.RECORDED] = number
+
+    def site_of_call(self, depth: int) -> int:
+        """Return the number of the application's line that made this call, found from ``depth`` frames up."""
+        return call_site(self.sites, self._known_sites, depth + 1)
 
     def forget(self) -> None:
         """Give the lock up in a forked child without a word to the file, which is the parent's."""

@@ -56,10 +56,10 @@ class Usage:
 class Scope:
     """One run of a named piece of work."""
 
-    __slots__ = ("_name", "collector", "ended", "id", "kind", "open", "outer", "started", "usages")
+    __slots__ = ("collector", "ended", "id", "kind", "name", "open", "outer", "started", "usages")
 
     def __init__(self, name: str, kind: str, outer: Scope | None = None) -> None:
-        self._name = name
+        self.name = name
         self.outer = outer
         self.kind = kind
         self.id = _next_id() & 0xFFFFFFFF
@@ -69,14 +69,9 @@ class Scope:
         self.usages: dict[Channel, Usage] = {}
         self.collector: Collector | None = None
 
-    @property
-    def name(self) -> str:
-        """What people call this work: a route, a command, a task."""
-        return self._name
-
-    @name.setter
-    def name(self, name: str) -> None:
-        self._name = name
+    def rename(self, name: str) -> None:
+        """Call this work something else, now that more is known of it."""
+        self.name = name
         for checkout in tuple(self.open):
             checkout.rename()
 
@@ -100,12 +95,12 @@ class Scope:
             if checkout.channel.description.pool is None:
                 checkout.returned()
             else:
-                checkout.settle(now)
+                checkout.settle_open(now)
         if ring is not None:
             self._write(ring, now)
 
     def _write(self, ring: Ring, now: int) -> None:
-        number = ring.scopes.number(self._name)
+        number = ring.scopes.number(self.name)
         ring.cells[ring.runs + number] += 1
         flags = layout.FIRST
         # After a fork the parent's channels are still here, but its file is not this process's to write.
