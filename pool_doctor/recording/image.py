@@ -13,31 +13,46 @@ from pool_doctor.recording.snapshot import AliasSnapshot, MinuteRow, OpenCheckou
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-IN_FLIGHT = 64
-"""How many events may be claimed and not yet noted as recorded: one for each thread that records just then."""
+_EVENT_WORDS = layout.EVENT_BYTES // layout.WORD
 
 
 class Image:
     """A copy of one file. Raises ValueError, which says what is wrong with it, where it can't be one.
 
-    ``recorded`` is the file's word of that name as it was after the copy was made: the ring's records that may have
-    been written over meanwhile are left out. None says that nobody wrote.
+    ``events_again`` is a second copy of the ring of events, made after the first: records that are not the same in both
+    were being written. It may be left out where nobody writes.
     """
 
-    def __init__(self, data: bytes, recorded: int | None = None) -> None:
+    def __init__(self, data: bytes, events_again: bytes | None = None) -> None:
         self.data = data
         self.header = layout.parse_header(data)
         self.geometry = layout.Geometry(self.header.ring_size)
         self.words = memoryview(data).cast("Q")
-        self._end = self._newest()
-        self.updated = self._ended(self._end) or self.header.started
+        self.newest = self._newest()
+        """The number of the newest event, counted from 1; 0 where there is none."""
+        self.updated = self._updated()
         self.scope_names = self._names(self.geometry.scope_names, self.words[layout.SCOPE_NAMES], layout.MAX_SCOPES)
         self.site_names = self._names(self.geometry.site_names, self.words[layout.SITE_NAMES], layout.MAX_SITES)
         self.torn = 0
         """Records that ``records`` dropped because they were being written."""
-        before: int = self.words[layout.RECORDED]
-        written = before if recorded is None else recorded
-        self._first_safe = 0 if written == before else written + IN_FLIGHT - self.header.ring_size
+        self._changed = _changed(data[self.geometry.events :], events_again)
+
+    def _newest(self) -> int:
+        numbers = self.words[self.geometry.events // layout.WORD :: _EVENT_WORDS]
+        newest: int = max(numbers)
+        if newest and not self._record(newest):
+            newest = next(filter(self._record, sorted(numbers, reverse=True)), 0)
+        return newest
+
+    def _record(self, number: int) -> tuple[int, ...] | None:
+        """Return the fields of the event with that number; None where they are not there, or not all."""
+        at = self.geometry.events + number % self.header.ring_size * layout.EVENT_BYTES
+        record = layout.EVENT.unpack_from(self.data, at)
+        return record if number and record[0] == number and record[16] == number & 0xFFFFFFFF else None
+
+    def _updated(self) -> int:
+        newest = self._record(self.newest)
+        return max(event_end(newest) if newest else 0, self.header.started)
 
     def _names(self, at: int, used: int, cap: int) -> list[str]:
         names = []
@@ -88,9 +103,7 @@ class Image:
         return left if pool is None else min(self.words[base + layout.AVAILABLE], left)
 
     def _histogram(self, at: int) -> Histogram:
-        words = self.words
-        counts = array("Q", words[at : at + BUCKETS].tobytes())
-        return Histogram(counts, words[at + layout.HISTOGRAM_TOTAL] / 1e9, words[at + layout.HISTOGRAM_MAXIMUM] / 1e9)
+        return Histogram.counted(array("Q", self.words[at : at + BUCKETS].tobytes()))
 
     def _scopes(self, base: int) -> dict[str, ScopeTotals]:
         words = self.words
@@ -139,38 +152,38 @@ class Image:
     def records(self) -> Iterator[tuple[int, ...]]:
         """Yield the ring's whole records (fields of layout.EVENT), oldest first; count the others in ``torn``."""
         size = self.header.ring_size
+        oldest = max(self.newest - size, 0) + 1
+        number = oldest
         ring = memoryview(self.data)[self.geometry.events :]
-        end = self._end
-        begin = max(end - size, self._first_safe, 0)
-        cut = (begin + 1) % size
-        stop = cut + max(end - begin, 0)
-        number = begin
-        for first, last in ((cut, min(stop, size)), (0, stop - size)):
-            part = ring[first * layout.EVENT_BYTES : max(last, 0) * layout.EVENT_BYTES]
-            for record in layout.EVENT.iter_unpack(part):
-                number += 1
-                if record[0] == number and record[16] == number & 0xFFFFFFFF:
+        first = oldest % size
+        stop = first + self.newest - oldest + 1
+        for begin, end in ((first, min(stop, size)), (0, max(stop - size, 0))):
+            for record in layout.EVENT.iter_unpack(ring[begin * layout.EVENT_BYTES : end * layout.EVENT_BYTES]):
+                if record[0] == number and record[16] == number & 0xFFFFFFFF and number % size not in self._changed:
                     yield record
                 else:
                     self.torn += 1
+                number += 1
 
-    def _newest(self) -> int:
-        """Return the number of the newest event: of two threads, the one that lags notes the lower number."""
-        recorded: int = self.words[layout.RECORDED]
-        for number in range(recorded + IN_FLIGHT, recorded, -1):
-            record = self._record(number)
-            if record[0] == number and record[16] == number & 0xFFFFFFFF:
-                return number
-        return recorded
 
-    def _record(self, number: int) -> tuple[int, ...]:
-        at = self.geometry.events + number % self.header.ring_size * layout.EVENT_BYTES
-        return layout.EVENT.unpack_from(self.data, at)
+def event_end(record: tuple[int, ...]) -> int:
+    """Return when the event of a record ended, which is when it was recorded (ns)."""
+    kind = record[1]
+    if kind == layout.REQUEST:
+        return record[10] + record[15]
+    if kind == layout.CHECKOUT:
+        return record[10] + record[11] + record[12]
+    return record[10] + record[11]
 
-    def _ended(self, number: int) -> int:
-        """Return when an event was recorded, ns; 0 where it is not there."""
-        record = self._record(number)
-        return ended(record) if number and record[0] == number else 0
+
+def _changed(events: bytes, again: bytes | None) -> frozenset[int]:
+    """Return the slots of the ring that differ between two copies of it."""
+    if again is None or events == again:
+        return frozenset()
+    step = layout.EVENT_BYTES
+    return frozenset(
+        at // step for at in range(0, len(events), step) if events[at : at + step] != again[at : at + step]
+    )
 
 
 def _pool(numbers: list[float]) -> PoolSettings | None:

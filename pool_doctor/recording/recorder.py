@@ -124,7 +124,7 @@ class Recorder:
         """Log the exception at hand, once in a process: recording must never fail the work that it records."""
         if not self._failed:
             self._failed = True
-            logger.exception("pool_doctor: recording failed; further failures are not logged")
+            logger.error("pool_doctor: recording failed; further failures are not logged", exc_info=True)
 
 
 # What a process is called when it does several kinds of work: the highest wins.
