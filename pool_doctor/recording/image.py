@@ -193,13 +193,3 @@ def _pool(numbers: list[float]) -> PoolSettings | None:
     if minimum < 0:
         return None
     return PoolSettings(int(minimum), int(maximum), timeout, int(waiting), lifetime, idle)
-
-
-def ended(record: tuple[int, ...]) -> int:
-    """Return the time (ns) at which an event was recorded: its start and what it says took how long."""
-    kind, start = record[1], record[10]
-    if kind == layout.REQUEST:
-        return start + record[15]
-    if kind == layout.CHECKOUT:
-        return start + record[11] + record[12]
-    return start + record[11]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -48,7 +47,7 @@ def read_file(path: Path, since: float | None = None) -> ProcessSnapshot:
     """Read one ring file. Raises OSError or ValueError, which says what is wrong with the file."""
     with opened_for_reading(path) as descriptor:
         alive = is_owned(descriptor)
-        image = _read(descriptor)
+        image = _read(descriptor, twice=alive and since is not None)
     header = image.header
     alive = alive and header.boot == boot_id()
     now = time.monotonic_ns() if alive else image.updated
@@ -78,7 +77,7 @@ def read_file(path: Path, since: float | None = None) -> ProcessSnapshot:
     return process
 
 
-def _read(descriptor: int) -> Image:
+def _read(descriptor: int, *, twice: bool) -> Image:
     size = os.fstat(descriptor).st_size
     if size < layout.HEADER_BYTES:
         raise ValueError("it is too short to be a ring file")
@@ -86,14 +85,15 @@ def _read(descriptor: int) -> Image:
         raise ValueError("it is too large to be a ring file")
     with open(descriptor, "rb", closefd=False) as file:
         head = file.read(layout.HEADER_BYTES)
-        expected = layout.Geometry(layout.parse_header(head).ring_size).size
-        if size < expected:
-            raise ValueError(f"it is cut off: {size} bytes where {expected} are expected")
-        data = head + file.read(expected - layout.HEADER_BYTES)
-    if len(data) < expected:
-        raise ValueError(f"it is cut off: {len(data)} bytes where {expected} are expected")
-    recorded = os.pread(descriptor, layout.WORD, layout.RECORDED * layout.WORD)
-    return Image(data, int.from_bytes(recorded, sys.byteorder))
+        geometry = layout.Geometry(layout.parse_header(head).ring_size)
+        data = head + file.read(geometry.size - layout.HEADER_BYTES)
+        if len(data) < geometry.size:
+            raise ValueError(f"it is cut off: {len(data)} bytes where {geometry.size} are expected")
+        again = None
+        if twice:
+            file.seek(geometry.events)
+            again = file.read(geometry.size - geometry.events)
+    return Image(data, again)
 
 
 def _merged(older: AliasSnapshot, newer: AliasSnapshot) -> AliasSnapshot:

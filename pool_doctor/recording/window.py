@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pool_doctor.recording import layout
 from pool_doctor.recording.histogram import BUCKETS, Histogram, bucket_of
-from pool_doctor.recording.image import ended
+from pool_doctor.recording.image import event_end
 from pool_doctor.recording.snapshot import ScopeTotals
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Window:
             section.peak_waiting = max([row.peak_waiting for row in section.minutes], default=section.waiting)
         process.torn = image.torn
         process.covers_from = self.since
-        if image.words[layout.RECORDED] > image.header.ring_size and self._oldest is not None:
+        if image.newest > image.header.ring_size and self._oldest is not None:
             process.truncated = self._oldest > self._first
             if process.truncated:
                 process.covers_from = image.header.wall_clock(self._oldest)
@@ -93,7 +93,7 @@ class Window:
         for record in self.image.records():
             kind = record[1]
             if self._oldest is None:
-                self._oldest = ended(record)
+                self._oldest = event_end(record)
             if kind == layout.CHECKOUT:
                 self._count_checkout(record)
             elif kind == layout.REQUEST:
