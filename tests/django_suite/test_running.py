@@ -29,8 +29,8 @@ PREFIX = f"suite_test_{os.getpid()}"
 # A suite that starts a process, says that it is in a test, and never ends.
 HANGING = """
 import json, os, subprocess, sys, threading
-child = subprocess.Popen([sys.executable, "-c", "import sys; open(sys.argv[1], 'w'); input()", "fifo"],
-                         stdin=subprocess.PIPE)
+lasting = "import threading; kept = open('fifo', 'w'); threading.Event().wait(60)"
+child = subprocess.Popen([sys.executable, "-c", lasting])
 open("fifo").close()
 plan = json.loads(os.environ["DJANGO_SUITE_PLAN"])
 with open(plan["outcomes"], "w") as lines:
