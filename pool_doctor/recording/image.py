@@ -151,7 +151,7 @@ class Image:
 
     def records(self) -> Iterator[tuple[int, ...]]:
         """Yield the ring's whole records (fields of layout.EVENT), oldest first; count the others in ``torn``."""
-        size = self.header.ring_size
+        size, changed = self.header.ring_size, self._changed
         oldest = max(self.newest - size, 0) + 1
         number = oldest
         ring = memoryview(self.data)[self.geometry.events :]
@@ -159,7 +159,8 @@ class Image:
         stop = first + self.newest - oldest + 1
         for begin, end in ((first, min(stop, size)), (0, max(stop - size, 0))):
             for record in layout.EVENT.iter_unpack(ring[begin * layout.EVENT_BYTES : end * layout.EVENT_BYTES]):
-                if record[0] == number and record[16] == number & 0xFFFFFFFF and number % size not in self._changed:
+                whole = record[0] == number and record[16] == number & 0xFFFFFFFF
+                if whole and not (changed and number % size in changed):
                     yield record
                 else:
                     self.torn += 1
