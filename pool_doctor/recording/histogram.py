@@ -33,10 +33,10 @@ RELATIVE_ERROR = 1 / (2 << SUB_BITS)
 
 def bucket_of(nanoseconds: int) -> int:
     """Return the bucket of a duration in nanoseconds (negative ones count as zero)."""
-    units = nanoseconds >> UNIT_BITS
+    units = nanoseconds >> UNIT_BITS if nanoseconds > 0 else 0
     octave = units.bit_length() - SUB_BITS
     if octave <= 1:
-        return max(0, units)
+        return units
     bucket = ((octave - 1) << SUB_BITS) + (units >> (octave - 1))
     return bucket if bucket < BUCKETS else BUCKETS - 1
 
