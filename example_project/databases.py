@@ -27,12 +27,8 @@ def django_database(url: str, *, engine: str = "django.db.backends.postgresql", 
 def prepare_database(url: str) -> None:
     """Make the shop's tables and content where they are missing.
 
-    Raises subprocess.CalledProcessError when a command fails; it has said why on the standard error output.
+    Raises subprocess.CalledProcessError when that fails; the command has said why on the standard error output.
     """
     environment = {**os.environ, "DATABASE_URL": url, "SHOP_MAX_SIZE": "0", "SHOP_DEBUG": "0"}
-    for command in ("migrate", "seed"):
-        subprocess.run(
-            [sys.executable, str(ROOT / "example_project" / "manage.py"), command, "--verbosity", "0"],
-            env=environment,
-            check=True,
-        )
+    manage = [sys.executable, str(ROOT / "example_project" / "manage.py")]
+    subprocess.run([*manage, "seed", "--migrate", "--verbosity", "0"], env=environment, check=True)

@@ -86,7 +86,10 @@ class Guard:
 
     def wait(self) -> int:
         """Wait until the command has ended by itself, and return its exit status."""
-        return self._process.wait()
+        status = self._process.wait()
+        # Only now: closed earlier, it would ask the guard to stop.
+        self._process.communicate()
+        return status
 
     def stop(self) -> None:
         """Stop the command; return when it has ended and its directories are gone."""

@@ -7,6 +7,7 @@ import random
 from decimal import Decimal
 from typing import Any
 
+from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import transaction
 
@@ -24,13 +25,16 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--orders", type=int, default=500, help="how many orders to place (default: 500)")
+        parser.add_argument("--migrate", action="store_true", help="make the tables first")
 
-    @transaction.atomic
-    def handle(self, *args: Any, orders: int, verbosity: int, **options: Any) -> None:
+    def handle(self, *args: Any, orders: int, migrate: bool, verbosity: int, **options: Any) -> None:
+        if migrate:
+            call_command("migrate", verbosity=verbosity)
         if Product.objects.exists():
             message = "The shop has products already; nothing was added."
         else:
-            _fill(orders)
+            with transaction.atomic():
+                _fill(orders)
             message = f"The shop has {Product.objects.count()} products and {orders} orders now."
         if verbosity:
             self.stdout.write(message)
