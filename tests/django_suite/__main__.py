@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -61,6 +62,8 @@ def compare_variants(executor: Executor, options: Options, known: list[KnownDiff
         begin = time.monotonic()
         run = runs[variant.name] = executor.run(variant, options.labels, variant.name)
         print_run(variant.name, run, time.monotonic() - begin)
+        if not run.complete:
+            print(f"  its output ends with: {executor.last_line(variant.name)}", flush=True)
         if variant.baseline is None:
             if not run.complete:
                 raise SuiteError(
@@ -128,4 +131,6 @@ def _output(chosen: Path | None) -> Path:
 
 
 if __name__ == "__main__":
+    # As with Ctrl-C: what was started is ended and removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     sys.exit(main(sys.argv[1:]))

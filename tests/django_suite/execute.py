@@ -71,6 +71,11 @@ class Executor:
         """Return the file with the output of a run."""
         return self.output / f"{name}.log"
 
+    def last_line(self, name: str) -> str:
+        """Return the last line that a run has printed."""
+        lines = self.log(name).read_text(errors="replace").strip().splitlines()
+        return lines[-1].strip() if lines else "nothing"
+
     def _watch(self, process: subprocess.Popen[bytes], outcomes: Path) -> None:
         """Wait for the end, or for a time without any outcome."""
         size, changed = -1, time.monotonic()
