@@ -36,7 +36,6 @@ class Channel:
 
     def __init__(self, ring: Ring, index: int, description: Description) -> None:
         self.ring = ring
-        self.cells = cells = ring.cells
         self.index = index
         self.alias = description.alias
         self.description = description
@@ -45,13 +44,19 @@ class Channel:
         self.available = base + layout.AVAILABLE
         self.in_use = base + layout.IN_USE
         self.waiting = base + layout.WAITING
-        self.wait = cells[base + layout.WAIT : base + layout.WAIT + BUCKETS]
-        self.hold = cells[base + layout.HOLD : base + layout.HOLD + BUCKETS]
-        self.needed = cells[base + layout.NEEDED : base + layout.NEEDED + BUCKETS]
         self._checkout_class = Checkout if description.pool else UnpooledCheckout
         self._minute_end = 0
         self._minute_row = 0
+        self.attach()
         self._describe()
+
+    def attach(self) -> None:
+        """Write to the memory that the ring has now."""
+        base = self.base
+        self.cells = cells = self.ring.cells
+        self.wait = cells[base + layout.WAIT : base + layout.WAIT + BUCKETS]
+        self.hold = cells[base + layout.HOLD : base + layout.HOLD + BUCKETS]
+        self.needed = cells[base + layout.NEEDED : base + layout.NEEDED + BUCKETS]
 
     def _describe(self) -> None:
         about = self.description

@@ -227,13 +227,12 @@ class UnpooledCheckout(Checkout):
 class OwnConnection:
     """Counts a connection that belongs to no pool, from when it is made until it is closed or collected."""
 
-    __slots__ = ("_cells", "_size")
+    __slots__ = ("_channel",)
 
     def __init__(self, channel: Channel) -> None:
-        self._cells = channel.cells
-        self._size = channel.size
-        self._cells[self._size] += 1
+        self._channel = channel
+        channel.cells[channel.size] += 1
 
     def __del__(self) -> None:
         if not sys.is_finalizing():
-            self._cells[self._size] -= 1
+            self._channel.cells[self._channel.size] -= 1

@@ -8,7 +8,8 @@ import os
 import re
 import stat
 import tempfile
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SUFFIX = ".ring"
+DRAFT_SUFFIX = ".new"
+"""What a ring file is called until it is whole."""
 MAX_ENDED_FILES = 64
 """Files of ended processes that are kept at the most, newest first: an autoreloader ends a process at each save."""
 
@@ -97,8 +100,12 @@ def refusal(directory: Path) -> str | None:
 
 def files(directory: Path) -> list[Path]:
     """Return the ring files in the directory, by name; empty where there is no directory."""
+    return _with_suffix(directory, SUFFIX)
+
+
+def _with_suffix(directory: Path, suffix: str) -> list[Path]:
     try:
-        return sorted(path for path in directory.iterdir() if path.suffix == SUFFIX)
+        return sorted(path for path in directory.iterdir() if path.suffix == suffix)
     except OSError:
         return []
 
@@ -124,18 +131,37 @@ def is_owned(descriptor: int) -> bool:
 
 
 def clear(directory: Path, older_than: float) -> None:
-    """Remove files of ended processes last changed before ``older_than`` (s since the epoch), or past the cap."""
+    """Remove files of ended processes last changed before ``older_than`` (s since the epoch), or past the cap.
+
+    Raises nothing.
+    """
     ended = sorted((entry for entry in map(_ended_at, files(directory)) if entry), reverse=True)
     for position, (changed, path) in enumerate(ended):
         if changed < older_than or position >= MAX_ENDED_FILES:
-            path.unlink(missing_ok=True)
+            _remove(path)
+    # A process that was killed while it made its file leaves the draft of it; one that is being made is seconds old.
+    for draft in _with_suffix(directory, DRAFT_SUFFIX):
+        ended_draft = _ended_at(draft)
+        if ended_draft and ended_draft[0] < min(older_than, time.time() - 60):
+            _remove(draft)
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):  # a directory, or another process was faster
+        path.unlink()
 
 
 def _ended_at(path: Path) -> tuple[float, Path] | None:
+    """Return when a file was last written to; None where a process owns it, or where it has gone."""
+    # Writing to mapped memory may not show in the file's date; a damaged header may say anything.
     try:
         with opened_for_reading(path) as descriptor:
             if is_owned(descriptor):
                 return None
-            return layout.last_minute(os.pread(descriptor, layout.HEADER_BYTES, 0)), path
+            changed = os.fstat(descriptor).st_mtime
+            header = os.pread(descriptor, layout.HEADER_BYTES, 0)
+            return max(changed, min(layout.last_minute(header), time.time())), path
     except (OSError, ValueError):
-        return 0.0, path
+        with suppress(OSError):
+            return path.lstat().st_mtime, path
+    return None

@@ -39,8 +39,9 @@ class Recorder:
         self.options: Options | None = None
         self.ring: Ring | None = None
         self.problem: str | None = None
-        """Why there is no file, in one sentence; None while all is well."""
+        """What is not recorded and why, in one sentence; None while all is well."""
         self._kind = ""
+        self._unsaid: str | None = None
         self._failed = False
         self._channels: dict[Description, Channel] = {}
         self._lock = threading.Lock()
@@ -61,9 +62,20 @@ class Recorder:
 
     def reset(self) -> None:
         """Begin anew: what comes next goes to a new file. What is open is not carried over."""
-        self._lock = threading.Lock()
         if self.ring is not None:
-            self.ring.forget()
+            self.ring.close()
+        self._begin_anew()
+
+    def after_fork(self) -> None:
+        """Begin anew in a forked child; the file and all that is open are the parent's."""
+        if self.ring is not None:
+            self.ring.detach()
+            for channel in self._channels.values():
+                channel.attach()
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self._lock = threading.Lock()
         self.ring = None
         self.problem = None
         self._kind = ""
@@ -75,12 +87,13 @@ class Recorder:
         if channel is None and self.options is not None:
             with self._lock:
                 channel = self._channels.get(description) or self._new_channel(description)
+            self._warn()
         return channel
 
     def _new_channel(self, description: Description) -> Channel | None:
         index = len(self._channels)
         if index >= layout.MAX_ALIASES:
-            self.note(f"only the first {layout.MAX_ALIASES} databases are recorded; {description.alias!r} is not.")
+            self._unsaid = f"only the first {layout.MAX_ALIASES} databases are recorded; {description.alias!r} is not."
             return None
         ring = self._open()
         if ring is None:
@@ -100,23 +113,26 @@ class Recorder:
         if self.ring is None and self.options is not None:
             with self._lock:
                 self._open()
+            self._warn()
         return self.ring
 
     def _open(self) -> Ring | None:
         options = self.options
         if self.ring is None and options is not None:
+            kind = self._kind or "process"
             try:
-                self.ring = create(options.directory, options.ring_size, options.command, self._kind or "process")
+                self.ring = create(options.directory, options.ring_size, options.command, kind)
                 directory.clear(options.directory, time.time() - options.retention)
-            except OSError as error:
-                self.note(f"nothing is recorded for pool_report: {error}")
+            except (OSError, ValueError) as error:
+                self._unsaid = f"nothing is recorded for pool_report: {_reason(error, options.directory)}"
                 # Plain memory serves what looks at this process from within, such as the toolbar's panel.
-                self.ring = self.ring or Ring(None, options.ring_size, options.command, self._kind or "process")
+                self.ring = Ring(None, options.ring_size, options.command, kind)
         return self.ring
 
-    def note(self, problem: str) -> None:
-        """Warn of a problem once; recording goes on as far as it can."""
-        if self.problem is None:
+    def _warn(self) -> None:
+        # Outside the lock: a handler of the log may write to a database, which asks for a channel.
+        problem, self._unsaid = self._unsaid, None
+        if problem is not None and self.problem is None:
             self.problem = problem
             logger.warning("pool_doctor: %s", problem)
 
@@ -124,7 +140,14 @@ class Recorder:
         """Log the exception at hand, once in a process: recording must never fail the work that it records."""
         if not self._failed:
             self._failed = True
-            logger.error("pool_doctor: recording failed; further failures are not logged", exc_info=True)
+            logger.error("pool_doctor: recording failed; more failures are not logged", exc_info=True)  # noqa: LOG014 - called by handlers
+
+
+def _reason(error: OSError | ValueError, folder: Path) -> str:
+    if isinstance(error, directory.DirectoryRefusedError):
+        return str(error)
+    detail = error.strerror if isinstance(error, OSError) else None
+    return f"{folder} can't be used: {detail or error}."
 
 
 # What a process is called when it does several kinds of work: the highest wins.
@@ -132,4 +155,4 @@ _RANK = {"command": 1, "celery": 2, "wsgi": 3, "asgi": 4}
 
 recorder = Recorder()
 
-os.register_at_fork(after_in_child=recorder.reset)
+os.register_at_fork(after_in_child=recorder.after_fork)

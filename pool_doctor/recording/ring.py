@@ -79,7 +79,11 @@ class Ring:
         self.ring_size = ring_size
         self.geometry = geometry = layout.Geometry(ring_size)
         self._descriptor = -1 if path is None else _create(path, geometry.size)
-        self.memory = mmap.mmap(self._descriptor, geometry.size)
+        try:
+            self.memory = mmap.mmap(self._descriptor, geometry.size)
+        except BaseException:
+            self._let_go()
+            raise
         self.cells = memoryview(self.memory).cast("Q")
         self.claim: Callable[[], int] = itertools.count(1).__next__
         self.events_at = geometry.events
@@ -161,8 +165,24 @@ class Ring:
         """Return the number of the application's line that made this call, found from ``depth`` frames up."""
         return call_site(self.sites, self._known_sites, depth + 1)
 
-    def forget(self) -> None:
-        """Give the lock up in a forked child without a word to the file, which is the parent's."""
+    def close(self) -> None:
+        """Give the lock up: the process records elsewhere from now on."""
+        if self._descriptor >= 0:
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        self._let_go()
+
+    def detach(self) -> None:
+        """Leave the file and its lock to the parent, in a forked child. What is still written here goes nowhere.
+
+        The old mapping, which keeps the lock too, goes when nothing refers to it any more.
+        """
+        private = mmap.mmap(-1, self.geometry.size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        private[: self.events_at] = self.memory[: self.events_at]
+        self.memory = private
+        self.cells = memoryview(private).cast("Q")
+        self._let_go()
+
+    def _let_go(self) -> None:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -180,7 +200,6 @@ def _create(path: Path, size: int) -> int:
         _allocate(descriptor, size)
     except BaseException:
         os.close(descriptor)
-        path.unlink(missing_ok=True)
         raise
     return descriptor
 
@@ -204,5 +223,13 @@ def create(folder: Path, ring_size: int, command: str, kind: str) -> Ring:
     Raises OSError where the folder is refused or has no room.
     """
     directory.prepare(folder)
-    name = f"{os.getpid()}-{time.time_ns():x}{directory.SUFFIX}"
-    return Ring(folder / name, ring_size, command, kind)
+    path = folder / f"{os.getpid()}-{time.time_ns():x}{directory.SUFFIX}"
+    # Under its name it is whole and locked, so that nobody takes it for a damaged file or one of an ended process.
+    draft = path.with_suffix(directory.DRAFT_SUFFIX)
+    try:
+        ring = Ring(draft, ring_size, command, kind)
+        ring.path = draft.rename(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+    return ring
