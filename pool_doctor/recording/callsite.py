@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
     from pool_doctor.recording.ring import Names
 
-_PACKAGES = tuple({sysconfig.get_path(name) for name in ("purelib", "platlib")})
-_STANDARD = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib")})
-_OURS = str(Path(__file__).resolve().parents[1])
+_PACKAGES = tuple({sysconfig.get_path(name) + os.sep for name in ("purelib", "platlib")})
+_STANDARD = tuple({sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib")})
+_OURS = str(Path(__file__).resolve().parents[1]) + os.sep
 _MARKERS = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 _PLUMBING = tuple(
     str(Path("/", part, "_"))[:-1]
@@ -80,7 +80,9 @@ def call_site(names: Names, known: dict[tuple[str, int, int], int], depth: int) 
 
 def _short(filename: str) -> str:
     """Return the path as an import would find it: below the nearest entry of sys.path."""
-    homes = [entry for entry in sys.path if entry and filename.startswith(entry.rstrip(os.sep) + os.sep)]
+    # Whatever is no text, imports pass over too.
+    entries = [entry.rstrip(os.sep) + os.sep for entry in sys.path if entry and isinstance(entry, str)]
+    homes = [entry for entry in entries if filename.startswith(entry)]
     if homes:
-        return filename[len(max(homes, key=len).rstrip(os.sep)) + 1 :]
+        return filename[len(max(homes, key=len)) :]
     return str(Path(*Path(filename).parts[-3:]))

@@ -54,18 +54,29 @@ class scope:  # noqa: N801 - used like a function
         if not isinstance(name, str) or not name.strip():
             raise TypeError(f"scope() takes the name of the work, a text that is not empty; it got {name!r}.")
         self._name = name.strip()
-        self._begun: list[Scope] = []
+        self._begun: set[Scope] = set()
 
     def __enter__(self) -> None:
-        self._begun.append(begin(self._name, "block"))
+        self._begun.add(begin(self._name, "block"))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        end(self._begun.pop())
+        # One instance may be in use in several threads or tasks at once: end the innermost run that is this one's.
+        begun = current.get()
+        while begun is not None and begun not in self._begun:
+            begun = begun.outer
+        if begun is not None:
+            self._begun.discard(begun)
+            end(begun)
 
     def __call__(self, function: _Function) -> _Function:
-        """Return the function, wrapped so that each call of it is a run of this scope."""
+        """Return the function, wrapped so that each call of it is a run of this scope.
+
+        Raises TypeError for a generator function: between two of its values, it is its caller that works.
+        """
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError(f"scope() names plain and async functions; {function.__qualname__}() is a generator.")
         name = self._name
         if inspect.iscoroutinefunction(function):
 
