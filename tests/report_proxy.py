@@ -8,8 +8,14 @@ import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from pool_doctor.report.server import APPLICATION_NAME
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+OWN_NAME = "pooler name"
+"""What the sessions that go through are called, as by poolers that do not pass the client's name on."""
+assert len(OWN_NAME) == len(APPLICATION_NAME)
 
 _HEADER = struct.Struct("!cI")
 _BACKEND_KEY_DATA = b"K"
@@ -42,7 +48,7 @@ def _serve(listener: socket.socket, host: str, port: int) -> None:
 def _pass_on(client: socket.socket, server: socket.socket) -> None:
     with suppress(OSError):
         while data := client.recv(65_536):
-            server.sendall(data)
+            server.sendall(data.replace(APPLICATION_NAME.encode(), OWN_NAME.encode()))
         server.shutdown(socket.SHUT_WR)
 
 

@@ -16,7 +16,7 @@ from psycopg import sql
 from example_project.databases import django_database
 from pool_doctor.report.model import ServerError, ServerFacts
 from pool_doctor.report.server import APPLICATION_NAME, NOT_VISIBLE, TIMEOUT, ServerProbe
-from tests.report_proxy import pooler_before
+from tests.report_proxy import OWN_NAME, pooler_before
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -135,6 +135,7 @@ def test_a_pooler_in_between_is_seen(url: str, admin: psycopg.Connection) -> Non
 
     assert found.pooler is True
     assert found.in_use >= 1
+    assert OWN_NAME not in found.by_application
 
 
 def test_a_server_that_is_down_is_one_line() -> None:
@@ -153,7 +154,8 @@ def test_a_database_that_does_not_exist_is_named(url: str) -> None:
 def test_a_server_that_says_nothing_is_not_waited_for_longer_than_the_timeout() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        silent = f"postgresql://nobody@127.0.0.1:{port}/nothing"
+        # Two addresses, for psycopg's own timeout begins anew with each.
+        silent = f"postgresql://nobody@127.0.0.1:{port},127.0.0.1:{port}/nothing"
         started = time.monotonic()
         answers = ask(silent, silent)
         took = time.monotonic() - started

@@ -69,8 +69,6 @@ def window_of(processes: Iterable[ProcessSnapshot], now: float, since: float | N
     if not processes:
         return Window(now if since is None else since, now)
     start = min(process.covers_from for process in processes)
-    if since is not None:
-        start = max(start, since)
     if any(process.alive for process in processes):
         return Window(start, now)
     return Window(start, max(start, *(process.updated_at for process in processes)))
