@@ -63,6 +63,7 @@ class LifecycleMixin(_Base):
         if self._checkout is not None:
             self._end_checkout(self._checkout, None)
         self.forget_checkout()
+        _wrappers.discard(self)
 
     def forget_checkout(self) -> None:
         """Know nothing of what went before: recording begins anew, or this is a forked child."""

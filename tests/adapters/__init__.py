@@ -1,0 +1,1 @@
+"""Tests of the adapters: the lifecycle of connections, scopes, settings, checks."""

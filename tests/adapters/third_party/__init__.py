@@ -1,0 +1,1 @@
+"""An engine as third parties write them."""
