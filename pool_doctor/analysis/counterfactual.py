@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pool_doctor.analysis.replay import Request, Step, Traffic
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from pool_doctor.analysis.trace import Checkout, Policy, Trace, TracedRequest
 
@@ -29,6 +30,11 @@ class Scenario:
     seconds: float
     threads: int | None
 
+    def at_load(self, load: float) -> Scenario:
+        """Return the same requests, arriving ``load`` times as fast."""
+        workers = [worker.faster(load, self.start) for worker in self.workers]
+        return Scenario(workers, self.start, self.seconds / load, self.threads)
+
 
 def scenario(
     trace: Trace,
@@ -46,18 +52,14 @@ def scenario(
     ``checkout_cost`` (seconds) lengthens each hold under the policy `query`, where the recording has another one.
     """
     rebuild = _Rebuild(trace, policy, checkout_cost)
-    own: dict[int, tuple[list[Request], list[int]]] = {process: ([], []) for process in trace.processes}
-    if workers is not None:
-        own = {worker: ([], []) for worker in range(workers)}
     dealer = random.Random(_DEALER)  # noqa: S311 (the same deal each time, so that reports can be compared)
+    own = {worker: Traffic() for worker in (trace.processes if workers is None else range(workers))}
     for traced in trace.requests:
-        requests, threadless = own[traced.process if workers is None else dealer.randrange(workers)]
-        for lane, (start, steps, tail) in enumerate(rebuild.lanes(traced)):
-            if lane or not traced.threaded:
-                threadless.append(len(requests))
-            requests.append(Request(trace.start + (start - trace.start) / load, steps, tail))
-    traffic = [Traffic(requests, threadless) for requests, threadless in own.values()]
-    return Scenario(traffic, trace.start, trace.seconds / load, threads)
+        worker = own[traced.process if workers is None else dealer.randrange(workers)]
+        for lane, request in enumerate(rebuild.lanes(traced)):
+            worker.add(request, threaded=traced.threaded and not lane)
+    recorded = Scenario(list(own.values()), trace.start, trace.seconds, threads)
+    return recorded if load == 1 else recorded.at_load(load)
 
 
 class _Rebuild:
@@ -71,12 +73,14 @@ class _Rebuild:
 
     def lanes(self, traced: TracedRequest) -> Iterator[Request]:
         """Yield a request for each connection that ``traced`` had at the same time, the first with its thread."""
-        arrived = traced.start - (traced.queued or 0.0)
-        checkouts = [checkout for checkout in traced.checkouts if checkout.outcome != "error"]
+        _, _, start, end, checkouts, queued, _ = traced
+        arrived = start - queued if queued else start
+        if any(checkout.outcome == "error" for checkout in checkouts):
+            checkouts = tuple(checkout for checkout in checkouts if checkout.outcome != "error")
         if len(checkouts) <= 1:
-            yield self._request(traced, checkouts, arrived, traced.start, traced.end)
+            yield self._request(traced, checkouts, arrived, start, end)
             return
-        for position, lane in enumerate(_apart(checkouts)):
+        for position, lane in enumerate(apart(checkouts)):
             start = lane[0].start
             if position:
                 yield self._request(traced, lane, start, start, lane[-1].end)
@@ -132,22 +136,27 @@ class _MissedHolds:
     """How long a checkout that gave up would have held: the mean of its scope, else that of all."""
 
     def __init__(self, trace: Trace, policy: Policy) -> None:
-        sums: dict[str | None, list[float]] = defaultdict(lambda: [0.0, 0])
-        if any(checkout.outcome == "timeout" for checkout in trace.checkouts):
-            for request in trace.requests:
-                for checkout in request.checkouts:
-                    if checkout.outcome == "ok":
-                        need = sum(duration for _, duration in checkout.needed)
-                        for key in (request.scope, None):
-                            sums[key][0] += need if policy == "query" and trace.policy != "query" else checkout.hold
-                            sums[key][1] += 1
-        self._means = {scope: total / count for scope, (total, count) in sums.items()}
+        self.trace = trace
+        self.by_need = policy == "query" and trace.policy != "query"
 
     def of(self, scope: str) -> float:
+        """Return the hold, in seconds; 0 where no checkout succeeded."""
         return self._means.get(scope, self._means.get(None, 0.0))
 
+    @cached_property
+    def _means(self) -> dict[str | None, float]:
+        found: dict[str | None, list[float]] = defaultdict(lambda: [0.0, 0])
+        for request in self.trace.requests:
+            for checkout in request.checkouts:
+                if checkout.outcome == "ok":
+                    hold = sum(time for _, time in checkout.needed) if self.by_need else checkout.hold
+                    for key in (request.scope, None):
+                        found[key][0] += hold
+                        found[key][1] += 1
+        return {scope: total / count for scope, (total, count) in found.items()}
 
-def _apart(checkouts: list[Checkout]) -> list[list[Checkout]]:
+
+def apart(checkouts: Iterable[Checkout]) -> list[list[Checkout]]:
     """Split checkouts into as few rows as possible in which none overlaps the next."""
     lanes: list[list[Checkout]] = []
     for checkout in sorted(checkouts):
@@ -162,5 +171,4 @@ def _apart(checkouts: list[Checkout]) -> list[list[Checkout]]:
 
 def held_at_once(request: TracedRequest) -> int:
     """Return how many connections ``request`` had at the same time."""
-    checkouts = [checkout for checkout in request.checkouts if checkout.outcome == "ok"]
-    return len(checkouts) if len(checkouts) <= 1 else len(_apart(checkouts))
+    return len(apart(checkout for checkout in request.checkouts if checkout.outcome == "ok"))

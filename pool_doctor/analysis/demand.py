@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from array import array
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -79,21 +80,32 @@ class Demand:
 
 def demand(trace: Trace) -> Demand:
     """Measure the traffic of ``trace``."""
-    checkouts = trace.checkouts
     seconds = trace.seconds
-    most = max(trace.requests, key=held_at_once, default=None)
-    queued = [request.queued for request in trace.requests if request.queued is not None]
+    busy = 0.0
+    asked_at = array("d")
+    timeouts = most = told = queued = 0
+    most_by = None
+    for request in trace.requests:
+        for start, _, hold, _, outcome in request.checkouts:
+            asked_at.append(start)
+            busy += hold
+            timeouts += outcome == "timeout"
+        if len(request.checkouts) > most and (at_once := held_at_once(request)) > most:
+            most, most_by = at_once, request.scope
+        if request.queued is not None:
+            told += 1
+            queued += request.queued > THREAD_WAIT
     return Demand(
         requests=len(trace.requests),
-        checkouts=len(checkouts),
-        timeouts=sum(checkout.outcome == "timeout" for checkout in checkouts),
-        rate=len(checkouts) / seconds if seconds else 0.0,
-        busy_mean=sum(checkout.hold for checkout in checkouts) / seconds if seconds else 0.0,
+        checkouts=len(asked_at),
+        timeouts=timeouts,
+        rate=len(asked_at) / seconds if seconds else 0.0,
+        busy_mean=busy / seconds if seconds else 0.0,
         levels=pool_levels(trace),
-        dispersion=dispersion([checkout.start for checkout in checkouts], trace.start, trace.end),
-        held_at_once=held_at_once(most) if most else 0,
-        held_at_once_by=most.scope if most and most.checkouts else None,
-        thread_waits=sum(wait > THREAD_WAIT for wait in queued) / len(queued) if queued else None,
+        dispersion=dispersion(asked_at, trace.start, trace.end),
+        held_at_once=most,
+        held_at_once_by=most_by,
+        thread_waits=queued / told if told else None,
     )
 
 

@@ -89,7 +89,8 @@ def block_length(series: Sequence[float]) -> int:
         level += weight * covariances[abs(lag)]
     if not level:
         return longest
-    return max(1, min(longest, math.ceil((1.5 * (spread / level) ** 2 * number) ** (1 / 3))))
+    best = math.cbrt(1.5 * (spread / level) ** 2 * number)
+    return max(1, min(longest, math.ceil(best)))
 
 
 def _window(covariances: Sequence[float], run: int, negligible: float) -> int:

@@ -91,7 +91,7 @@ def replay(
 class Traffic:
     """Requests that are checked and sorted once, to be replayed many times; kept in columns, for there are many."""
 
-    def __init__(self, requests: Iterable[Request], threadless: Collection[int] = ()) -> None:
+    def __init__(self, requests: Iterable[Request] = (), threadless: Collection[int] = ()) -> None:
         """``threadless`` are the positions of requests that run outside the server's threads.
 
         Raise ValueError for a request with a number that cannot be.
@@ -100,14 +100,18 @@ class Traffic:
         self.gaps, self.holds = array("d"), array("d")
         self.firsts = array("q", [0])
         """Where the steps of each request begin in the columns of steps; one more says where the last one ends."""
-        self.threadless = threadless
-        for request in requests:
-            self._append(request)
-        threaded = (index for index in range(len(self.starts)) if index not in self.threadless)
-        self.order = array("q", sorted(threaded, key=self.starts.__getitem__))
-        """The requests that need a thread, by their start; where that is the same, in the order given."""
+        self.threadless: set[int] = set()
+        for position, request in enumerate(requests):
+            self.add(request, threaded=position not in threadless)
 
-    def _append(self, request: Request) -> None:
+    @cached_property
+    def order(self) -> array[int]:
+        """The requests that need a thread, by their start; where that is the same, in the order given."""
+        threaded = (index for index in range(len(self.starts)) if index not in self.threadless)
+        return array("q", sorted(threaded, key=self.starts.__getitem__))
+
+    def add(self, request: Request, *, threaded: bool = True) -> None:
+        """Take ``request`` in, before the first replay; raise ValueError for a number that cannot be."""
         start, steps, tail = request
         # One sum tells whether every number is finite, and min whether one is negative.
         total = start + tail
@@ -122,6 +126,8 @@ class Traffic:
                 f"Request {len(self.starts)} cannot be replayed: start must be finite, gaps, holds and tail must be "
                 f"finite and 0 or more, not {request!r}."
             )
+        if not threaded:
+            self.threadless.add(len(self.starts))
         self.starts.append(start)
         self.tails.append(tail)
         self.firsts.append(len(self.gaps))

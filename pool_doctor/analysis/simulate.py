@@ -175,7 +175,10 @@ class Sizing:
     def _effect(self, size: int) -> float:
         """Where nobody waits, bunches cannot be seen; then those of the next smaller size count."""
         smaller = [known for known in self.replayed if known < size]
-        return self.replayed[max(smaller)].too_long.effect if smaller else 1.0
+        if not smaller:
+            return 1.0
+        nearest = self.replayed[max(smaller)]
+        return max(nearest.p_wait.effect, nearest.too_long.effect)
 
 
 def summarise(

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import math
+from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from itertools import islice
+from operator import sub
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 from pool_doctor.analysis._checks import number, whole
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator
 
 Outcome = Literal["ok", "timeout", "error"]
 Policy = Literal["request", "query"]
 RecordedPolicy = Literal["request", "query", "persistent", "unpooled"]
 
-POLICIES = ("request", "query")
+OUTCOMES: tuple[Outcome, ...] = ("ok", "timeout", "error")
+POLICIES: tuple[Policy, ...] = ("request", "query")
 RECORDED_POLICIES = ("request", "query", "persistent", "unpooled")
 
 
@@ -50,6 +56,83 @@ class TracedRequest(NamedTuple):
     """Whether it took up one of the server's threads; False for background work."""
 
 
+class Requests(Sequence[TracedRequest]):
+    """Recorded requests, kept in columns: an eighth of the memory of the same ones in a list, for they can be many."""
+
+    def __init__(self, requests: Iterable[TracedRequest] = ()) -> None:
+        self._labels: dict[str, int] = {}
+        self._scopes: list[str] = []
+        self._requests: list[array[Any]] = [array("l"), array("q"), array("d"), array("d"), array("d"), array("b")]
+        self._checkouts: list[array[Any]] = [array("d"), array("d"), array("d"), array("b")]
+        self._needed: list[array[float]] = [array("d"), array("d")]
+        # Where the checkouts of each request begin, and the needed segments of each checkout; one more marks the end.
+        self._first_checkouts = array("q", [0])
+        self._first_needed = array("q", [0])
+        for request in requests:
+            self.append(request)
+
+    def append(self, request: TracedRequest) -> None:
+        """Add ``request`` after the others."""
+        scope, process, start, end, checkouts, queued, threaded = request
+        if scope not in self._labels:
+            self._labels[scope] = len(self._scopes)
+            self._scopes.append(scope)
+        for asked, wait, hold, needed, outcome in checkouts:
+            for segment in needed:
+                _append(self._needed, segment)
+            self._first_needed.append(len(self._needed[0]))
+            _append(self._checkouts, (asked, wait, hold, OUTCOMES.index(outcome)))
+        self._first_checkouts.append(len(self._checkouts[0]))
+        unknown = math.nan if queued is None else queued
+        _append(self._requests, (self._labels[scope], process, start, end, unknown, threaded))
+
+    def __len__(self) -> int:
+        return len(self._requests[0])
+
+    @overload
+    def __getitem__(self, position: int) -> TracedRequest: ...
+    @overload
+    def __getitem__(self, position: slice) -> list[TracedRequest]: ...
+    def __getitem__(self, position: int | slice) -> TracedRequest | list[TracedRequest]:
+        if isinstance(position, slice):
+            return [self._request(index) for index in range(*position.indices(len(self)))]
+        return self._request(range(len(self))[position])
+
+    def __iter__(self) -> Iterator[TracedRequest]:
+        # Column by column, and not by position: this loop is what a report over many requests waits for.
+        scopes = self._scopes
+        checkouts = self._all_checkouts()
+        counts = map(sub, self._first_checkouts[1:], self._first_checkouts)
+        for label, process, start, end, queued, threaded, count in zip(*self._requests, counts, strict=True):
+            waited = queued if queued == queued else None  # noqa: PLR0124 (NaN stands for None)
+            own = tuple(islice(checkouts, count)) if count != 1 else (next(checkouts),)
+            yield TracedRequest(scopes[label], process, start, end, own, waited, threaded == 1)
+
+    def _all_checkouts(self) -> Iterator[Checkout]:
+        segments = zip(*self._needed, strict=True)
+        counts = map(sub, self._first_needed[1:], self._first_needed)
+        for start, wait, hold, outcome, count in zip(*self._checkouts, counts, strict=True):
+            yield Checkout(start, wait, hold, tuple(islice(segments, count)), OUTCOMES[outcome])
+
+    def _request(self, index: int) -> TracedRequest:
+        label, process, start, end, queued, threaded = (column[index] for column in self._requests)
+        first, last = self._first_checkouts[index], self._first_checkouts[index + 1]
+        checkouts = tuple(map(self._checkout, range(first, last)))
+        waited = None if math.isnan(queued) else queued
+        return TracedRequest(self._scopes[label], process, start, end, checkouts, waited, bool(threaded))
+
+    def _checkout(self, index: int) -> Checkout:
+        starts, waits, holds, outcomes = self._checkouts
+        needed = slice(self._first_needed[index], self._first_needed[index + 1])
+        segments = tuple(zip(self._needed[0][needed], self._needed[1][needed], strict=True))
+        return Checkout(starts[index], waits[index], holds[index], segments, OUTCOMES[outcomes[index]])
+
+
+def _append(columns: list[array[Any]], row: Iterable[float]) -> None:
+    for column, value in zip(columns, row, strict=True):
+        column.append(value)
+
+
 class MinutePeak(NamedTuple):
     """The most connections that one process had in use during the minute from ``start`` on."""
 
@@ -65,6 +148,7 @@ class Trace:
     """
 
     requests: Sequence[TracedRequest]
+    """In any order; `Requests` where they are many."""
     start: float
     end: float
     policy: RecordedPolicy
@@ -107,7 +191,6 @@ class Trace:
         """Every process that recorded a request, in order of its id."""
         return sorted({request.process for request in self.requests})
 
-    @cached_property
-    def checkouts(self) -> list[Checkout]:
-        """All checkouts of all requests."""
-        return [checkout for request in self.requests for checkout in request.checkouts]
+    def checkouts(self) -> Iterator[Checkout]:
+        """Return all checkouts of all requests, request by request."""
+        return (checkout for request in self.requests for checkout in request.checkouts)

@@ -26,54 +26,66 @@ def single(arrivals, holds):
     return [Request(arrival, ((0, hold),), 0) for arrival, hold in zip(arrivals, holds, strict=True)]
 
 
+class SlowReplay:
+    """Tick by tick with whole numbers, as one would do it on paper."""
+
+    def __init__(self, requests, max_size, threads=None):
+        self.connections = max_size
+        self.threads = len(requests) if threads is None else threads
+        self.queue = deque()
+        self.waits = []
+        self.now = 0
+        arrivals = deque(sorted(range(len(requests)), key=lambda index: requests[index].start))
+        alive = {}  # request -> (until when it does what it does, how it goes on)
+        while arrivals or alive or self.queue:
+            # What ends at this moment makes room, then requests begin, then one of them asks; until nothing happens.
+            going = sorted(
+                (what == "gap", index)
+                for index, (until, what, _) in alive.items()
+                if until is not None and until <= self.now
+            )
+            if going and not going[0][0]:
+                self.proceed(alive, going[0][1])
+            elif arrivals and self.threads and requests[arrivals[0]].start <= self.now:
+                index = arrivals.popleft()
+                self.threads -= 1
+                alive[index] = (self.now, "begin", self.life(requests[index], index, alive))
+            elif going:
+                self.proceed(alive, going[0][1])
+            else:
+                self.now += 1
+
+    def proceed(self, alive, index):
+        life = alive[index][2]
+        step = next(life, None)
+        if step is None:
+            del alive[index]
+        else:
+            alive[index] = (*step, life)
+
+    def life(self, request, index, alive):
+        for gap, hold in request.steps:
+            yield self.now + gap, "gap"
+            asked, place = self.now, len(self.waits)
+            self.waits.append(None)
+            if self.connections:
+                self.connections -= 1
+            else:
+                self.queue.append(index)
+                yield None, "queues"
+            self.waits[place] = self.now - asked
+            yield self.now + hold, "hold"
+            if self.queue:
+                following = self.queue.popleft()
+                alive[following] = (self.now, "granted", alive[following][2])
+            else:
+                self.connections += 1
+        yield self.now + request.tail, "tail"
+        self.threads += 1
+
+
 def slow_replay(requests, max_size, threads=None):
-    """Tick by tick with whole numbers, as one would do it on paper: returns the waits in the order of the asks."""
-    to_come = deque(sorted(range(len(requests)), key=lambda index: requests[index].start))
-    threads_left = len(requests) if threads is None else threads
-    connections_left = max_size
-    queue, waits, position = deque(), [], 0
-    doing = {}  # request -> [what it does, when that ends, step]
-    now = 0
-    while to_come or doing or queue:
-        moved = True
-        while moved:
-            moved = False
-            for index in sorted(doing):
-                what, ends, step = doing[index]
-                if ends == now and what != "queues" and not (what == "gap"):
-                    moved = True
-                    if what == "hold":
-                        connections_left += 1
-                        more = step + 1 < len(requests[index].steps)
-                        gap = requests[index].steps[step + 1][0] if more else requests[index].tail
-                        doing[index] = ["gap", now + gap, step + 1] if more else ["tail", now + gap, step]
-                    elif what == "tail":
-                        threads_left += 1
-                        del doing[index]
-            while to_come and threads_left and requests[to_come[0]].start <= now:
-                moved = True
-                index = to_come.popleft()
-                threads_left -= 1
-                _, steps, tail = requests[index]
-                doing[index] = ["gap", now + steps[0][0], 0] if steps else ["tail", now + tail, 0]
-            if not moved:
-                for index in sorted(doing):
-                    what, ends, step = doing[index]
-                    if what == "gap" and ends == now:
-                        queue.append((index, step, position, now))
-                        waits.append(None)
-                        position += 1
-                        doing[index] = ["queues", None, step]
-                        moved = True
-                        break
-            while queue and connections_left:
-                moved = True
-                index, step, place, asked = queue.popleft()
-                waits[place] = now - asked
-                connections_left -= 1
-                doing[index] = ["hold", now + requests[index].steps[step][1], step]
-        now += 1
-    return waits
+    return SlowReplay(requests, max_size, threads).waits
 
 
 def test_the_known_answers_exactly(oracles):
@@ -281,5 +293,5 @@ def test_a_number_that_cannot_be_gets_one_sentence(arguments, sentence):
 
 
 def test_a_timeout_of_nothing_is_refused():
-    with pytest.raises(ValueError, match="^timeout must be a number of seconds, greater than 0, not 0"):
+    with pytest.raises(ValueError, match=r"^timeout must be a number of seconds, greater than 0, not 0"):
         replay([], 1, timeout=0)
