@@ -181,8 +181,10 @@ class Channel:
         cells[row + layout.TOTAL_QUERY_TIME] += usage.query_time
 
     def _new_peak(self, in_minute: int, ever: int, peak: int) -> None:
+        # Another thread may have seen a higher one since the caller looked.
         cells = self.cells
-        cells[self._minute_row + in_minute] = peak
+        if peak > cells[self._minute_row + in_minute]:
+            cells[self._minute_row + in_minute] = peak
         if peak > cells[self.base + ever]:
             cells[self.base + ever] = peak
 
@@ -190,8 +192,10 @@ class Channel:
         minute = now // layout.MINUTE
         row = self.base + layout.MINUTE_ROWS + (minute % layout.MINUTES) * layout.MINUTE_WORDS
         cells = self.cells
+        empty = _minute(minute, cells[self.in_use])
+        # No call from here to the assignment: another thread may begin the same minute, and count in it.
         if cells[row] != minute:
-            cells[row : row + layout.MINUTE_WORDS] = _minute(minute, cells[self.in_use])
+            cells[row : row + layout.MINUTE_WORDS] = empty
         cells[layout.LAST_MINUTE] = minute
         self._minute_row = row
         self._minute_end = (minute + 1) * layout.MINUTE

@@ -66,9 +66,9 @@ class scope:  # noqa: N801 - used like a function
         begun = current.get()
         while begun is not None and begun not in self._begun:
             begun = begun.outer
-        if begun is not None:
-            self._begun.discard(begun)
-            end(begun)
+        begun = begun or next(iter(self._begun))  # left in another context than it was entered in
+        self._begun.remove(begun)
+        end(begun)
 
     def __call__(self, function: _Function) -> _Function:
         """Return the function, wrapped so that each call of it is a run of this scope.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -34,7 +35,7 @@ def test_a_duration_lies_within_the_bounds_of_its_bucket(nanoseconds: int) -> No
 def test_buckets_follow_each_other_without_a_gap() -> None:
     edges = [bounds(bucket) for bucket in range(BUCKETS)]
     assert edges[0][0] == 0.0
-    assert all(before[1] == after[0] for before, after in zip(edges, edges[1:], strict=False))
+    assert all(before[1] == after[0] for before, after in itertools.pairwise(edges))
 
 
 def test_both_ends_of_a_bucket_are_in_it() -> None:
