@@ -164,9 +164,13 @@ def test_markdown_keeps_routes_and_tables_whole() -> None:
             ),
         ),
         (
+            {"policy": "persistent", "pool": None, "waiting": 0, "in_use": 1, "scopes": {}},
+            "default: 1 of 4 open connections in use by 1 process; no request that used it has ended yet.",
+        ),
+        (
             {"policy": "unpooled", "pool": None, "waiting": 0},
             (
-                "default: 4 connections in use by 1 process; each request opens its own within 2.14 ms and holds it "
+                "default: 4 connections in use by 1 process; each request opens its own in 2.14 ms and holds it "
                 "for 52 ms, 96 % of it while no query runs."
             ),
         ),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pool_doctor.report.words import count, duration, moment, plural, share
 
 if TYPE_CHECKING:
-    from pool_doctor.report.model import DatabaseReport
+    from pool_doctor.report.model import DatabaseReport, Worker
 
 
 class Mood(Enum):
@@ -55,10 +55,15 @@ def _now(database: DatabaseReport, now: float) -> str:
     waiting = sum(worker.waiting for worker in live)
     capacity = _capacity(database)
     if not capacity:
-        used = f"{plural(in_use, 'connection')} in use by {plural(len(live), 'process', 'processes')}"
+        used = f"{_of_open(in_use, live)} in use by {plural(len(live), 'process', 'processes')}"
         return f"{used}, {plural(waiting, 'request')} waiting" if waiting else used
     queue = f"{plural(waiting, 'request')} waiting" if waiting else "nobody waiting"
     return f"{count(in_use)} of {plural(capacity, 'connection')} in use, {queue}"
+
+
+def _of_open(in_use: int, live: list[Worker]) -> str:
+    size = sum(worker.size for worker in live)
+    return f"{count(in_use)} of {plural(size, 'open connection')}" if size > in_use else plural(in_use, "connection")
 
 
 def _timeouts(database: DatabaseReport) -> str:
@@ -88,7 +93,7 @@ def _holding(database: DatabaseReport, hold: float, turns: float) -> str:
             return f"a request {holds} one for {per_request} in {turns:.3g} turn{'' if turns == 1 else 's'}"
         case "unpooled":
             opening = duration(database.demand.wait.mean)
-            return f"each request {opens} its own within {opening} and {holds} it for {per_request}"
+            return f"each request {opens} its own in {opening} and {holds} it for {per_request}"
         case "persistent":
             return f"threads keep their connections, and a request {holds} its thread's for {per_request}"
         case _:
