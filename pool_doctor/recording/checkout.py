@@ -135,11 +135,33 @@ class Checkout:
         if scope.collector is not None:
             scope.collector.segment(self, started, now)
 
-    def returned(self, size: int = -1, available: int = 0) -> None:
-        """Note that the connection went back, and write the checkout's event. Only the first call counts.
+    def pinned(self, kind: str, site: int) -> None:
+        """Note that a statement of this kind, at this line, keeps the connection from going back."""
+        ring = self.ring
+        line = ring.sites.name(site)
+        number = ring.sites.number(f"{kind} at {line}" if line else kind)
+        if self.row:
+            ring.cells[self.row + layout.OPEN_PINNED] = number
+        ring.record(
+            layout.PIN,
+            self.channel.index,
+            layout.OK,
+            0,
+            ring.scope_numbers.get(self.scope.name, 0),
+            number,
+            self.scope.id,
+            0,
+            0,
+            monotonic_ns(),
+            0,
+            0,
+            0,
+            0,
+            0,
+        )
 
-        ``size`` and ``available`` are what its pool has now; without a pool they are left out.
-        """
+    def returned(self) -> None:
+        """Note that the connection goes back, and write the checkout's event. Only the first call counts."""
         if self.closed:
             return
         self.closed = True
@@ -148,6 +170,7 @@ class Checkout:
         if self.needed_since == self.since:
             flags = layout.WHOLE
             self.needed = hold
+            self.needed_since = 0
         else:
             flags = 0
             if self.needed_since:
@@ -157,9 +180,6 @@ class Checkout:
         ring = self.ring
         cells = ring.cells
         cells[channel.in_use] -= 1
-        if size >= 0:
-            cells[channel.size] = size
-            cells[channel.available] = available
         if self.row:
             cells[self.row] = 0
             ring.free_rows.append(self.row)

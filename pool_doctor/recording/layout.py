@@ -90,6 +90,7 @@ EVENT_BYTES = EVENT.size
 CHECKOUT = 1  # start, wait, hold, needed, query time, 0
 SEGMENT = 2  # start, duration, 0, 0, query time, 0
 REQUEST = 3  # start, wait, hold, needed, query time, duration
+PIN = 4  # start; the site's name says the kind of statement too
 
 OK, TIMEOUT, ERROR = 0, 1, 2
 

@@ -55,6 +55,10 @@ class Names:
         except KeyError:
             return self._intern(name)
 
+    def name(self, number: int) -> str:
+        """Return the name in a slot; "" for slot 0."""
+        return next((name for name, slot in self.numbers.items() if slot == number), "")
+
     def _intern(self, name: str) -> int:
         if len(self.numbers) >= self._cap - 1:
             return 0

@@ -1,0 +1,143 @@
+"""Cursors that tell their wrapper when they run a query and when they are closed."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from django.db.backends.utils import CursorWrapper
+from psycopg import ServerCursor
+from psycopg.sql import Composable
+
+from pool_doctor.adapters import session
+from pool_doctor.recording.recorder import recorder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pool_doctor.adapters.lifecycle import LifecycleMixin
+
+
+class FollowedCursor(CursorWrapper):
+    """Mixed in before the class of each cursor wrapper. All state is elsewhere, so that it can be wrapped anew."""
+
+    db: LifecycleMixin
+
+    def close(self) -> None:
+        """Close the cursor."""
+        try:
+            self.cursor.close()
+        finally:
+            note_closed = getattr(self.db, "cursor_closed", None)
+            if note_closed is not None:  # None once the engine is not observed any more
+                note_closed(self.cursor)
+
+    def _execute(self, sql: Any, params: Any, *ignored: Any) -> Any:
+        db = self.db
+        if sql not in session.harmless:
+            self._look_at(sql)
+        checkout = db._checkout  # noqa: SLF001 - two halves of one thing
+        if checkout is None:
+            return super()._execute(sql, params, *ignored)
+        started = 0
+        try:
+            started = checkout.query_started()
+        except Exception:
+            recorder.failed()
+        try:
+            return super()._execute(sql, params, *ignored)
+        finally:
+            try:
+                checkout.query_ended(started)
+            except Exception:
+                recorder.failed()
+
+    def _look_at(self, sql: Any) -> None:
+        # Before it runs: a statement that fails may have taken its lock.
+        try:
+            text = sql.as_string(self.cursor) if isinstance(sql, Composable) else str(sql)
+            kind = session.outlives(text)
+        except Exception:
+            recorder.failed()
+            return
+        pin = getattr(self.db, "pin", None)
+        if kind and pin is not None:  # None once the engine is not observed any more
+            pin(kind)
+
+    def _executemany(self, sql: Any, param_list: Any, *ignored: Any) -> Any:
+        self._look_at(sql)
+        with self._as_query():
+            return super()._executemany(sql, param_list, *ignored)
+
+    def callproc(self, *args: Any, **kwargs: Any) -> Any:
+        with self._as_query():
+            return super().callproc(*args, **kwargs)
+
+    def copy(self, *args: Any, **kwargs: Any) -> AbstractContextManager[Any]:
+        """Run a COPY, as psycopg's cursor does; it is one query that lasts as long as the block."""
+        return self._during(getattr(super(), "copy", self.cursor.copy)(*args, **kwargs))
+
+    def stream(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        """Stream rows, as psycopg's cursor does; it is one query that lasts until the last row."""
+        return self._until_the_end(self.cursor.stream(*args, **kwargs))
+
+    @contextmanager
+    def _during(self, copy: AbstractContextManager[Any]) -> Iterator[Any]:
+        with self._as_query(), copy as entered:
+            yield entered
+
+    def _until_the_end(self, rows: Iterator[Any]) -> Iterator[Any]:
+        with self._as_query():
+            yield from rows
+
+    @contextmanager
+    def _as_query(self, count: int = 1) -> Iterator[None]:
+        # Not `_query`, which Django's last_executed_query() looks up on the wrapper and means psycopg's.
+        checkout = self.db._checkout  # noqa: SLF001
+        started = 0
+        try:
+            if checkout is not None:
+                started = checkout.query_started()
+        except Exception:
+            recorder.failed()
+        try:
+            yield
+        finally:
+            try:
+                if checkout is not None:
+                    checkout.query_ended(started, count)
+            except Exception:
+                recorder.failed()
+
+
+class FollowedServerCursor(FollowedCursor):
+    """A cursor on the server: each fetch asks the server, so it is time in which a query runs."""
+
+    def _fetch(self, fetch: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        with self._as_query(count=0), self.db.wrap_database_errors:
+            return fetch(*args, **kwargs)
+
+    def fetchone(self) -> Any:
+        """Fetch the next row."""
+        return self._fetch(self.cursor.fetchone)
+
+    def fetchmany(self, *args: Any, **kwargs: Any) -> Any:
+        """Fetch the next rows."""
+        return self._fetch(self.cursor.fetchmany, *args, **kwargs)
+
+    def fetchall(self) -> Any:
+        """Fetch all rows that are left."""
+        return self._fetch(self.cursor.fetchall)
+
+
+followed: dict[tuple[type, type], type] = {}
+"""The followed class for each kind of wrapper around each kind of psycopg cursor."""
+
+
+def follow(wrapped: type, cursor: type) -> type:
+    """Return the followed class for a kind of wrapper around a kind of psycopg cursor, and remember it."""
+    result = wrapped
+    if issubclass(wrapped, CursorWrapper) and not issubclass(wrapped, FollowedCursor):
+        mixin = FollowedServerCursor if issubclass(cursor, ServerCursor) else FollowedCursor
+        result = type(wrapped.__name__, (mixin, wrapped), {"__doc__": wrapped.__doc__})
+    return followed.setdefault((wrapped, cursor), result)
