@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from example_project import guard
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -149,9 +151,9 @@ def _environment(requirements: Requirements) -> Path:
         if _is_own(directory, requirements):
             return directory / "bin" / "python"
         if _writable(directory):
-            with _locked(directory):
+            with _locked(directory) as lock:
                 if not _is_own(directory, requirements):
-                    _make(directory, requirements)
+                    _make(directory, requirements, lock)
             return directory / "bin" / "python"
     raise BootstrapError(f"There is no place for a Python environment: neither {ROOT} nor a cache can be written.")
 
@@ -167,42 +169,42 @@ def _writable(directory: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Let one process at a time make an environment, by a lock on the directory that it is in."""
+def _locked(directory: Path) -> Iterator[int]:
+    """Let one process at a time make an environment, by a lock on the directory that it is in; yield the lock."""
     descriptor = os.open(directory.parent, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)
 
 
-def _make(directory: Path, requirements: Requirements) -> None:
+def _make(directory: Path, requirements: Requirements, lock: int) -> None:
     """Make an environment, or add to one that was completed for another verb."""
     usable = any(directory.glob(f"{COMPLETE}*")) and os.access(directory / "bin" / "python", os.X_OK)
     print(f"Setting up a Python environment in {directory} (once) ...", flush=True)
     if not usable:
         shutil.rmtree(directory, ignore_errors=True)
-        _run([sys.executable, "-m", "venv", "--without-pip", str(directory)], "The environment could not be made")
+        _run([sys.executable, "-m", "venv", "--without-pip", str(directory)], "The environment could not be made", lock)
     python = directory / "bin" / "python"
     # Until pip has ended well, the environment is no verb's.
     for marker in directory.glob(f"{COMPLETE}*"):
         marker.unlink()
-    failed = "The packages could not be installed"
-    _run([*_install_command(python), "--quiet", *requirements.items], failed)
+    install = _install_command(python, lock)
+    _run([*install, "--quiet", *requirements.items], "The packages could not be installed", lock)
     _marker(directory, requirements).touch()
     # What the tests need contains what the other verbs need.
     if requirements.name == "test":
         _marker(directory, _requirements("demo")).touch()
 
 
-def _install_command(python: Path) -> list[str]:
+def _install_command(python: Path, lock: int) -> list[str]:
     """Return the command that installs packages into the environment of `python`, which has no pip itself."""
     for host in dict.fromkeys([sys.executable, os.path.realpath(sys.executable)]):
         if _pip_version(host) >= OLDEST_PIP:
             return [host, "-m", "pip", "--python", str(python), "install"]
     if importlib.util.find_spec("ensurepip"):
-        _run([str(python), "-m", "ensurepip", "--default-pip"], "pip could not be installed")
+        _run([str(python), "-m", "ensurepip", "--default-pip"], "pip could not be installed", lock)
         return [str(python), "-m", "pip", "install"]
     if uv := shutil.which("uv"):
         return [uv, "pip", "install", "--python", str(python)]
@@ -214,10 +216,11 @@ def _pip_version(python: str) -> tuple[int, ...]:
     return _numbers(answer.removeprefix("pip ").partition(" ")[0])
 
 
-def _run(command: Sequence[str], failed: str) -> None:
+def _run(command: Sequence[str], failed: str, lock: int) -> None:
+    """Run a step; the lock is held until it has ended, also when this process is killed in the middle."""
     kept = {name: value for name, value in os.environ.items() if name not in PIP_DESTINATIONS}
     environment = {**kept, **PIP_OVERRIDES}
     for name in ("PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV"):
         environment.pop(name, None)
-    if subprocess.run(command, env=environment, check=False).returncode:
+    if guard.run(command, env=environment, locks=[lock]):
         raise BootstrapError(f"{failed}: the lines above say why.")

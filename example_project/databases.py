@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 from psycopg.conninfo import conninfo_to_dict
 
+from example_project import guard
+
 ROOT = Path(__file__).resolve().parent.parent
 _NAMES = {"dbname": "NAME", "user": "USER", "password": "PASSWORD", "host": "HOST", "port": "PORT"}
+
+
+class DatabaseError(Exception):
+    """The shop's database cannot be prepared; the message is one sentence."""
 
 
 def django_database(url: str, *, engine: str = "django.db.backends.postgresql", **options: Any) -> dict[str, Any]:
@@ -27,8 +32,9 @@ def django_database(url: str, *, engine: str = "django.db.backends.postgresql", 
 def prepare_database(url: str) -> None:
     """Make the shop's tables and content where they are missing.
 
-    Raises subprocess.CalledProcessError when that fails; the command has said why on the standard error output.
+    Raises DatabaseError when that fails; the command has said why on the standard error output.
     """
     environment = {**os.environ, "DATABASE_URL": url, "SHOP_MAX_SIZE": "0", "SHOP_DEBUG": "0"}
     manage = [sys.executable, str(ROOT / "example_project" / "manage.py")]
-    subprocess.run([*manage, "seed", "--migrate", "--verbosity", "0"], env=environment, check=True)
+    if guard.run([*manage, "seed", "--migrate", "--verbosity", "0"], env=environment):
+        raise DatabaseError("The shop's tables and content could not be made: the lines above say why.")

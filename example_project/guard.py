@@ -98,6 +98,15 @@ class Guard:
         self._process.communicate()
 
 
+def run(command: Sequence[str], *, env: Mapping[str, str], locks: Sequence[int] = ()) -> int:
+    """Run a command that ends by itself, under a guard, and return its exit status."""
+    guard = Guard(command, env=env, locks=locks)
+    try:
+        return guard.wait()
+    finally:
+        guard.stop()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command until it, or the owner, ends; then leave nothing of it behind."""
     parser = argparse.ArgumentParser()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from example_project import demo, manage, postgres, state
-from example_project.databases import prepare_database
+from example_project.databases import DatabaseError, prepare_database
 from example_project.servers import ROOT, ServerError, ServerOptions, running_server
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def run(verb: str, options: argparse.Namespace, rest: Sequence[str]) -> int:
         if verb == "serve":
             return serve(options)
         return demo.run()
-    except (UsageError, postgres.PostgresError, ServerError) as error:
+    except (UsageError, DatabaseError, postgres.PostgresError, ServerError) as error:
         message = str(error)
     except subprocess.CalledProcessError as error:
         message = f"manage.py {error.cmd[2]} failed: the lines above say why."

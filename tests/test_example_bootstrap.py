@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from example_project import bootstrap
 from example_project.bootstrap import BootstrapError, Requirements
+from tests.test_example_guard import alive
+from tests.waiting import until
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +76,7 @@ def test_a_half_made_environment_is_remade(checkout: Path, wanted: Requirements)
 
 
 def test_other_requirements_are_added_to_it(wanted: Requirements, capsys: pytest.CaptureFixture[str]) -> None:
-    bootstrap._make(next(bootstrap._directories()), Requirements("example", wanted.items))
+    bootstrap._environment(wanted)
     changed = Requirements("example", (*wanted.items, *wanted.items))
     bootstrap._environment(changed)
     assert capsys.readouterr().out.count("Setting up") == 2
@@ -83,6 +87,29 @@ def test_a_failed_installation_is_said_and_not_taken_for_complete(capfd: pytest.
     for _ in range(2):
         with pytest.raises(BootstrapError, match=r"^The packages could not be installed"):
             bootstrap._environment(broken)
+
+
+def test_kill_9_in_the_middle_leaves_no_process_and_no_complete_environment(
+    checkout: Path, wanted: Requirements, tmp_path: Path
+) -> None:
+    slow = tmp_path / "slow"
+    slow.mkdir()
+    (slow / "pyproject.toml").write_text(
+        '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    )
+    (slow / "backend.py").write_text(f"open({str(tmp_path / 'building')!r}, 'w').close(); import time; time.sleep(600)")
+    program = (
+        "import sys; from pathlib import Path; from example_project import bootstrap;"
+        "bootstrap.ROOT = Path(sys.argv[1]);"
+        "bootstrap._environment(bootstrap.Requirements('example', (sys.argv[2],)))"
+    )
+    root = Path(bootstrap.__file__).parent.parent
+    with subprocess.Popen([sys.executable, "-c", program, checkout, f"slow @ {slow.as_uri()}"], cwd=root) as owner:
+        until((tmp_path / "building").exists, seconds=60)
+        processes = psutil.Process(owner.pid).children(recursive=True)
+        owner.kill()
+        until(lambda: not alive(processes), what="the end of pip")
+    assert has_package(bootstrap._environment(wanted))
 
 
 def test_two_runs_at_once_make_one_environment(wanted: Requirements, capsys: pytest.CaptureFixture[str]) -> None:

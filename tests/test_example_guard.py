@@ -107,6 +107,24 @@ def test_a_forked_child_of_the_owner_does_not_keep_the_command_alive() -> None:
         child.join()
 
 
+def test_a_forked_child_does_not_hide_the_end_of_its_owner() -> None:
+    fork_first = "import os, signal\npid = None\n"
+    program = OWNER.replace("time.sleep(600)", "os.fork() or signal.pause()\ntime.sleep(600)")
+    with subprocess.Popen(
+        [sys.executable, "-c", fork_first + program, LEADER, "/nonexistent/data"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as owner:
+        assert owner.stdout is not None
+        command = psutil.Process(int(owner.stdout.readline()))
+        forked = family(owner.pid, 4)
+        owner.kill()
+        until(lambda: not alive([command]), what="the end of the command")
+        for process in alive(forked):
+            process.kill()
+
+
 def test_a_command_that_cannot_be_started_has_ended(capfd: pytest.CaptureFixture[str]) -> None:
     guard = Guard(["/nonexistent/program"])
     assert guard.pid is None
