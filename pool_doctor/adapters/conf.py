@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
+from django.utils.module_loading import import_string
 
 from pool_doctor.recording.directory import default_directory
 
@@ -38,6 +39,10 @@ class Settings:
     """Events that each process keeps; an event takes 80 bytes."""
     retention: float = 86_400.0
     """Seconds that the file of an ended process is kept."""
+    health_check_bypass: float = 0.5
+    """With CONN_HEALTH_CHECKS, a releasing engine checks a connection that has been idle for longer than this."""
+    per_connection_receivers: tuple[str, ...] = ()
+    """Dotted paths of connection_created receivers that a releasing engine calls once for each physical connection."""
 
 
 def get_settings() -> Settings:
@@ -67,8 +72,15 @@ def _checked(source: Any) -> Settings:
     return Settings(**values)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _is_duration(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
+
+
+def _is_importable(path: Any) -> bool:
+    try:
+        return callable(import_string(path))
+    except (ImportError, AttributeError):
+        return False
 
 
 _CHECKS: dict[str, tuple[Callable[[Any], bool], Callable[[Any], Any], str]] = {
@@ -83,10 +95,12 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], Callable[[Any], Any], str]] = {
         int,
         f"a whole number of events from {MIN_RING_SIZE} to {MAX_RING_SIZE}",
     ),
-    "RETENTION": (
-        lambda value: _is_number(value) and 0 <= value < float("inf"),
-        float,
-        "a number of seconds, 0 or more",
+    "RETENTION": (_is_duration, float, "a number of seconds, 0 or more"),
+    "HEALTH_CHECK_BYPASS": (_is_duration, float, "a number of seconds, 0 or more"),
+    "PER_CONNECTION_RECEIVERS": (
+        lambda value: isinstance(value, list | tuple) and all(_is_importable(path) for path in value),
+        tuple,
+        "a list of dotted paths of functions that can be imported",
     ),
 }
 

@@ -1,0 +1,38 @@
+"""The releasing engine on django-db-connection-pool, whose connections are proxies from a SQLAlchemy QueuePool."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dj_db_conn_pool.core import pool_container
+
+from pool_doctor.adapters.lifecycle import LifecycleMixin
+
+if TYPE_CHECKING:
+    from pool_doctor.adapters.release import ReleasingMixin as _Base
+else:
+    _Base = object
+
+
+class QueuePoolMixin(_Base):
+    """Takes, gives and knows connections as that pool does. Mix it in before ReleasingMixin."""
+
+    def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+        if self._handed_over is not None:
+            return self._handed_over.getconn()
+        return super().get_new_connection(conn_params)
+
+    def _take(self) -> Any:
+        if self.alias not in pool_container:
+            return super(LifecycleMixin, self).get_new_connection(self.get_connection_params())
+        pool = pool_container.get(self.alias)
+        pool._pool.use_lifo = True  # noqa: SLF001 - an option of the pool that dj_db_conn_pool does not pass on
+        connection = pool.connect()
+        connection.info = connection.driver_connection.info
+        return connection
+
+    def _put(self, connection: Any, pool: Any) -> None:  # noqa: ARG002 - the proxy knows its pool
+        connection.close()
+
+    def _physical(self, connection: Any) -> Any:
+        return connection.driver_connection

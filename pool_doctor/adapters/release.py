@@ -1,0 +1,347 @@
+"""The releasing engine: a pooled connection goes back when the need for it ends, not when the request does.
+
+What Django keeps on the wrapper (autocommit, atomic blocks, savepoints, on_commit hooks, execute wrappers) stays there:
+that is the logical connection. The physical one is bound to it only while it is needed. docs/releasing.md says when
+that is.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from django.db import DatabaseError
+from django.db.backends.signals import connection_created
+from django.db.backends.utils import debug_transaction
+from django.utils.asyncio import async_unsafe
+
+from pool_doctor.adapters import pools
+from pool_doctor.adapters.abandoned import reaper
+from pool_doctor.adapters.lifecycle import LifecycleMixin, _wrappers
+from pool_doctor.adapters.native_pool import recent_first
+from pool_doctor.adapters.receivers import each_checkout
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pool_doctor.adapters.abandoned import Bound
+
+_next_serial = itertools.count(1).__next__
+_left_to_parent: list[Any] = []
+
+# What connect() sets for a new logical connection, and a physical one that is bound to a logical one must not touch.
+_LOGICAL_STATE = (
+    "autocommit",
+    "in_atomic_block",
+    "savepoint_ids",
+    "atomic_blocks",
+    "needs_rollback",
+    "closed_in_transaction",
+    "errors_occurred",
+    "close_at",
+    "run_on_commit",
+    "run_commit_hooks_on_set_autocommit_on",
+)
+
+
+class ReleasingMixin(LifecycleMixin):
+    """Gives the connection back when its need ends. Mix it in before a PostgreSQL DatabaseWrapper with a pool.
+
+    Without OPTIONS["pool"] it changes nothing.
+    """
+
+    releases_after_query = True
+
+    _connection_pools: dict[str, Any] = {}  # noqa: RUF012 - as in Django, one for all wrappers of the engine
+    _released = False
+    """Whether there is a logical connection without a physical one."""
+    _connecting = False
+    _handed_over: _HandedOver | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._met: set[int] = set()
+        self._bound: Bound = reaper.watch(self)
+
+    # Bound.
+
+    @property
+    def pool(self) -> Any:
+        """The pool of this alias, or None without OPTIONS["pool"]."""
+        return self._handed_over or recent_first(super().pool)
+
+    @async_unsafe
+    def ensure_connection(self) -> None:
+        """Bind a physical connection; begin a logical one where there is none."""
+        if self.connection is not None:
+            return
+        if self._released:
+            with self.wrap_database_errors:
+                self._bind()
+        else:
+            super().ensure_connection()
+
+    def connect(self) -> None:
+        """Begin a logical connection, with Django's whole connect sequence."""
+        self._released = False
+        self._connecting = True
+        try:
+            super().connect()
+        except BaseException:
+            self._give_up()
+            raise
+        finally:
+            self._connecting = False
+        self._meet(self.connection)
+        self._note_bound(self.connection)
+
+    def _bind(self) -> None:
+        asked = self._ask()
+        try:
+            connection = self._take()
+        except BaseException as error:
+            self._note_failure(asked, error)
+            raise
+        self._got(asked)
+        self.connection = connection
+        try:
+            self._prepare(connection)
+        except BaseException:
+            self._give_up()
+            raise
+        self._released = False
+        self._note_bound(connection)
+
+    def _prepare(self, connection: Any) -> None:
+        """Give a physical connection what the logical one has, and nothing else."""
+        if getattr(self._physical(connection), "_serial", 0) not in self._met:
+            self._introduce(connection)
+        elif each_checkout.wanted(self.__class__):
+            self._connecting = True
+            try:
+                connection_created.send(sender=self.__class__, connection=self)
+            finally:
+                self._connecting = False
+        if connection.autocommit is not self.autocommit:
+            self._set_autocommit(self.autocommit)
+
+    def _introduce(self, connection: Any) -> None:
+        """Run Django's connect sequence for a physical connection that this wrapper meets for the first time."""
+        logical = {name: getattr(self, name) for name in _LOGICAL_STATE}
+        self.run_on_commit = []
+        self.run_commit_hooks_on_set_autocommit_on = False
+        self._released = False
+        self._handed_over = _HandedOver(connection)
+        self._connecting = True
+        try:
+            super().connect()
+        finally:
+            self._connecting = False
+            self._handed_over = None
+            self._released = True
+            self.connection = connection
+            for name, value in logical.items():
+                setattr(self, name, value)
+        self._meet(connection)
+
+    def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+        if self._handed_over is not None:  # recorded already
+            return super(LifecycleMixin, self).get_new_connection(conn_params)
+        return super().get_new_connection(conn_params)
+
+    def _meet(self, connection: Any) -> None:
+        physical = self._physical(connection)
+        serial = getattr(physical, "_serial", 0)
+        if not serial:
+            serial = physical._serial = _next_serial()  # noqa: SLF001 - as the pool itself marks its connections
+        self._met.add(serial)
+
+    def _note_bound(self, connection: Any) -> None:
+        if getattr(connection, "_pool", None) is not None:
+            bound = self._bound
+            bound.connection = connection
+            bound.checkout = self._checkout
+            bound.changed = False
+
+    # Given back.
+
+    def _need_ended(self) -> None:
+        connection = self.connection
+        pool = getattr(connection, "_pool", None)
+        if pool is None or self._connecting or self._thread_sharing_count:
+            super()._need_ended()
+        else:
+            self._released = True
+            self._return(connection, pool)
+
+    def _give_up(self) -> None:
+        """Return a connection that could not be made ready. Without a pool it stays, as on the stock engine."""
+        connection = self.connection
+        pool = getattr(connection, "_pool", None)
+        if pool is not None:
+            self._return(connection, pool)
+
+    def _return(self, connection: Any, pool: Any) -> None:
+        self.connection = None
+        self._bound.connection = None
+        channel = self._channel
+        # First, because another thread may have the connection before _put() returns.
+        self._end_checkout()
+        self._put(connection, pool)
+        if channel is not None:
+            channel.sized(*pools.gauge(pool))
+
+    def _close(self) -> None:
+        connection = self.connection
+        self._bound.connection = None
+        if self._pinned_by and getattr(connection, "_pool", None) is not None:
+            self._reset_session(connection)
+        super()._close()
+
+    def close(self) -> None:
+        """End the logical connection, and give a bound physical one back."""
+        super().close()
+        if self._released:
+            self._released = False
+            if self.in_atomic_block:
+                self.closed_in_transaction = True
+                self.needs_rollback = True
+
+    def pin(self, kind: str) -> None:
+        super().pin(kind)
+        self._bound.changed = True
+
+    def _reset_session(self, connection: Any) -> None:
+        """Make the session like any other again: nobody has met it, and it is configured anew."""
+        physical = self._physical(connection)
+        try:
+            physical.rollback()
+            physical.autocommit = True
+            physical.execute("DISCARD ALL")
+            self._configure_connection(physical)
+            physical._serial = _next_serial()  # noqa: SLF001
+        except self.Database.Error:
+            physical.close()  # the pool makes another in its place
+
+    # The psycopg pool; other pools do these three otherwise.
+
+    def _take(self) -> Any:
+        pool = self._connection_pools.get(self.alias) or self.pool
+        if pool.closed:
+            pool.open()
+        return pool.getconn()
+
+    def _put(self, connection: Any, pool: Any) -> None:
+        pool.putconn(connection)
+
+    def _physical(self, connection: Any) -> Any:
+        return connection
+
+    # What Django asks of a connection that may be a logical one only.
+
+    def get_autocommit(self) -> bool:
+        """Get the autocommit state."""
+        return self.autocommit if self._released else super().get_autocommit()
+
+    def set_autocommit(self, autocommit: bool, force_begin_transaction_with_broken_autocommit: bool = False) -> None:
+        """Enable or disable autocommit. Only atomic() binds a connection for it."""
+        if not self._released or force_begin_transaction_with_broken_autocommit:
+            super().set_autocommit(autocommit, force_begin_transaction_with_broken_autocommit)
+            if autocommit:
+                self._check_need()
+            return
+        self.validate_no_atomic_block()
+        if not autocommit:
+            with debug_transaction(self, "BEGIN"):
+                pass
+        self.autocommit = autocommit
+        if autocommit and self.run_commit_hooks_on_set_autocommit_on:
+            self.run_and_clear_commit_hooks()
+            self.run_commit_hooks_on_set_autocommit_on = False
+
+    def is_usable(self) -> bool:
+        """Test if a connection of the pool is usable."""
+        if self._released:
+            try:
+                self.ensure_connection()
+            except DatabaseError:
+                return False
+        usable = bool(super().is_usable())
+        self._check_need()
+        return usable
+
+    def close_if_unusable_or_obsolete(self) -> None:
+        """Close the logical connection at the end of a request; a physical one is checked by its pool."""
+        if self._released:
+            self.close()
+        else:
+            super().close_if_unusable_or_obsolete()
+
+    @contextmanager
+    def temporary_connection(self) -> Iterator[Any]:
+        """Provide a cursor; close the connection afterwards if there was none before."""
+        must_close = self.connection is None and not self._released
+        try:
+            with self.cursor() as cursor:
+                yield cursor
+        finally:
+            if must_close:
+                self.close()
+
+    # A forked child.
+
+    def leave_to_parent(self) -> None:
+        """Let go of what belongs to the parent process, whose sockets this child must not touch."""
+        connection = self.connection
+        self._released = False
+        if getattr(connection, "_pool", None) is None:
+            return
+        _silence(self._physical(connection))
+        self._bound.connection = None
+        self.connection = None
+        if self.in_atomic_block:
+            self.closed_in_transaction = True
+            self.needs_rollback = True
+
+
+class _HandedOver:
+    """Stands in for the pool while a connection that was taken from it is introduced."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def open(self) -> None:
+        """Do nothing: the pool is open."""
+
+    def getconn(self) -> Any:
+        """Return the connection that was taken."""
+        return self._connection
+
+
+def _silence(connection: Any) -> None:
+    # What the child still sends or closes goes to the null device, in place of the socket that it has in common with
+    # its parent. The object is kept, so that closing it does not disturb a file that has the same number later.
+    _left_to_parent.append(connection)
+    with suppress(Exception):
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        os.dup2(null, connection.pgconn.socket, inheritable=False)
+        os.close(null)
+
+
+def leave_all_to_parent() -> None:
+    """In a forked child: let go of all pools and connections, so that new ones are made at need."""
+    for wrapper in list(_wrappers):
+        if isinstance(wrapper, ReleasingMixin):
+            wrapper.leave_to_parent()
+    for pool in ReleasingMixin._connection_pools.values():  # noqa: SLF001
+        for connection in list(pool._pool):  # noqa: SLF001
+            _silence(connection)
+        # Its threads are the parent's, and its lock may be held by one: closing it the regular way would wait for both.
+        pool._closed = True  # noqa: SLF001
+        _left_to_parent.append(pool)
+    ReleasingMixin._connection_pools.clear()  # noqa: SLF001
+
+
+os.register_at_fork(after_in_child=leave_all_to_parent)
