@@ -110,7 +110,7 @@ def _advise(facts: Facts, policy: Policy, goal: Goal, tested: SelfTest | None) -
         return _refusal(facts, policy, tested)
     if goal.budget is not None and goal.budget.per_worker < 1:
         impossible = f"{goal.budget.sentence} No pool fits: fewer workers, or a larger max_connections, or a pooler."
-        return Advice(policy, bound_by="budget", why=[impossible], caveats=conditions.caveats(facts, policy))
+        return Advice(policy, bound_by="budget", why=[impossible], caveats=conditions.caveats(facts, policy, None))
     choice = choose(facts, policy, goal)
     growing = tuning.min_size(facts, choice, goal)
     patience = tuning.timeout(facts, choice, goal, growing)
@@ -135,14 +135,14 @@ def _advise(facts: Facts, policy: Policy, goal: Goal, tested: SelfTest | None) -
         provisional=unsettled,
         predicted=Prediction(predicted.p_wait.value, predicted.wait_p99, (predicted.p_wait.low, predicted.p_wait.high)),
         why=why,
-        caveats=weaknesses + conditions.caveats(facts, policy),
+        caveats=weaknesses + conditions.caveats(facts, policy, predicted),
         settings=settings_lines(facts.trace, policy, growing.value, choice.size, patience.value),
         choice=choice,
     )
 
 
 def _refusal(facts: Facts, policy: Policy, tested: SelfTest) -> Advice:
-    caveats = conditions.caveats(facts, policy)
+    caveats = conditions.caveats(facts, policy, None)
     if facts.saturation is not None and facts.trace.max_size is not None:
         caveats.insert(
             0,
@@ -160,7 +160,7 @@ def _weaknesses(facts: Facts, choice: Choice, goal: Goal) -> list[str]:
     if independent < needed or facts.trace.seconds < SHORTEST_RECORDING:
         found.append(
             f"Little was recorded: {count(facts.demand.checkouts, 'checkout')}, worth {independent:,.0f} independent "
-            f"ones, in {duration(facts.trace.seconds)}. It takes {needed:,.0f} and {SHORTEST_RECORDING:.0f} s to show "
+            f"ones, in {duration(facts.trace.seconds)}. It takes {needed:,.0f} of them and {SHORTEST_RECORDING:.0f} s to show "
             f"that the target is met, so this is a guess."
         )
     if goal.budget is not None and choice.size > goal.budget.per_worker:

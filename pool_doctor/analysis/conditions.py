@@ -7,6 +7,7 @@ from bisect import bisect_right
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from pool_doctor.analysis.demand import demand, levels, minute_peaks
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pool_doctor.analysis.demand import Demand
+    from pool_doctor.analysis.simulate import SizeOutcome
     from pool_doctor.analysis.trace import Checkout, Policy, Trace
 
 WAITED = 0.001
@@ -114,19 +116,20 @@ class Facts:
     def growth(self) -> float | None:
         """How many times as long queries take when many run at once as when few do; None if too few to tell."""
         segments = list(_segments(self.trace))
-        means: dict[str, float] = {}
-        durations = defaultdict(list)
+        durations: dict[str, list[float]] = defaultdict(list)
         for scope, _, time in segments:
             durations[scope].append(time)
         means = {scope: statistics.fmean(times) for scope, times in durations.items()}
         begins = sorted(start for _, start, _ in segments)
         ends = sorted(start + time for _, start, time in segments)
         step = max(1, len(segments) // SAMPLE)
-        points = sorted(
+        points = [
             (bisect_right(begins, start) - bisect_right(ends, start), time / means[scope])
             for scope, start, time in segments[::step]
             if means[scope]
-        )
+        ]
+        # By concurrency alone: among equals, the order of the recording says nothing about how long they took.
+        points.sort(key=itemgetter(0))
         third = len(points) // 3
         if len(points) < FEWEST_FOR_GROWTH or points[-third][0] <= points[third][0]:
             return None
@@ -154,10 +157,13 @@ def _whole(checkout: Checkout) -> tuple[tuple[float, float], ...]:
     return ((checkout.start + checkout.wait, checkout.hold),) if checkout.outcome == "ok" else ()
 
 
-def caveats(facts: Facts, policy: Policy) -> list[str]:
-    """Return what to keep in mind with any advice for ``policy`` from this recording, one sentence each."""
+def caveats(facts: Facts, policy: Policy, expected: SizeOutcome | None) -> list[str]:
+    """Return what to keep in mind with the advice for ``policy``, one sentence each.
+
+    ``expected`` is what the advised size does to the recorded traffic; None where there is no advice.
+    """
     found = (
-        *_about_threads(facts),
+        *_about_threads(facts, expected),
         *_about_scopes(facts, policy),
         *_about_the_database(facts),
         *_about_the_recording(facts),
@@ -165,8 +171,8 @@ def caveats(facts: Facts, policy: Policy) -> list[str]:
     return list(found)
 
 
-def _about_threads(facts: Facts) -> Iterator[str]:
-    threads, waited = facts.trace.threads, facts.demand.thread_waits
+def _about_threads(facts: Facts, expected: SizeOutcome | None) -> Iterator[str]:
+    threads = facts.trace.threads
     if threads is None:
         yield (
             "How many requests can run at once in a worker is unlimited or not known (as under ASGI), so only the "
@@ -174,13 +180,13 @@ def _about_threads(facts: Facts) -> Iterator[str]:
         )
     elif threads == 1:
         yield "A worker with one thread never uses more than one connection at a time: more would only sit idle."
-    if threads is not None and (facts.threads_busy >= THREADS_BUSY or (waited or 0.0) >= THREADS_WAITED):
-        evidence = (
-            f"{percent(waited)} of the requests waited for a thread"
-            if waited
-            else f"all {threads} threads of a worker were busy {percent(facts.threads_busy)} of the time"
-        )
-        yield f"Threads are the bottleneck, not connections: {evidence}. More connections will not shorten that queue."
+    if expected is not None and expected.thread_waits >= THREADS_WAITED:
+        evidence = f"{percent(expected.thread_waits)} of the requests still wait for one of the {threads} threads"
+    elif facts.threads_busy >= THREADS_BUSY and facts.waited_longer(WAITED) < THREADS_WAITED:
+        evidence = f"all {threads} threads of a worker were busy {percent(facts.threads_busy)} of the time"
+    else:
+        return
+    yield f"Threads are the bottleneck, not connections: {evidence}. More connections will not shorten that queue."
 
 
 def _about_scopes(facts: Facts, policy: Policy) -> Iterator[str]:

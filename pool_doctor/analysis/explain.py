@@ -40,35 +40,35 @@ def evidence(facts: Facts, policy: Policy, choice: Choice) -> str:
 
 def size(choice: Choice, goal: Goal) -> Iterator[str]:
     """Say why this size, and why not the next smaller one."""
-    chosen, smaller = choice.checked, choice.next_smaller
+    chosen, smaller, predicted = choice.checked, choice.next_smaller, choice.predicted
     times = f"{goal.headroom:g} times the recorded load"
-    verdict = "which meets" if meets(chosen, goal) else "which does not meet"
-    yield (
-        f"With {count(choice.size, 'connection')} a worker and {times}, {_too_long(chosen, goal)}, {verdict} the "
-        f"target of at most {percent(goal.allowed)}."
-    )
+    if choice.bound_by == "threads":
+        yield f"With {count(choice.size, 'connection')} there is one for everybody in a worker: nobody ever waits."
+    else:
+        verdict = "which meets" if meets(chosen, goal) else "which does not meet"
+        yield (
+            f"With {count(choice.size, 'connection')} a worker and {times}, {_too_long(chosen, goal)}, {verdict} the "
+            f"target of at most {percent(goal.allowed)}."
+        )
     if smaller is not None:
-        verdict = "too many" if not meets(smaller, goal) else "enough for the target"
-        yield f"With {choice.size - 1}, {_too_long(smaller, goal)}: {verdict}."
+        verdict = "that would do for the target" if meets(smaller, goal) else "not good enough"
+        yield f"With {choice.size - 1} and {times}, {_too_long(smaller, goal)}: {verdict}."
     longest = max(outcome.too_long.block for outcome in (chosen, smaller) if outcome is not None)
     yield (
         "The ranges hold in 95 of 100 recordings of this kind; they come from a bootstrap of blocks of "
         f"{duration(longest * choice.denser.traffic.seconds / CELLS)}, as long as waits depend on each other."
     )
-    predicted = choice.predicted
-    low, high = predicted.p_wait.low, predicted.p_wait.high
-    yield (
-        f"Expect at the recorded load: {percent(predicted.p_wait.value)} ({_range(low, high)}) of the "
-        f"checkouts wait at all, 99% of them no longer than {duration(predicted.wait_p99)}."
-    )
+    waiting = f"{percent(predicted.p_wait.value)} ({_range(predicted.p_wait.low, predicted.p_wait.high)})"
+    longest_of_most = f", 99% of all no longer than {duration(predicted.wait_p99)}" if predicted.wait_p99 else ""
+    yield f"Expect at the recorded load: {waiting} of the checkouts wait at all{longest_of_most}."
 
 
 def bound(facts: Facts, choice: Choice, goal: Goal) -> Iterator[str]:
     """Say what decided, where it was not the target alone."""
     if choice.bound_by == "threads":
         yield (
-            f"Threads set the limit: the {count(facts.trace.threads or 0, 'thread')} of a worker can never use more "
-            f"than {count(choice.size, 'connection')}, and then nobody waits."
+            f"Threads set the limit: with {count(facts.trace.threads or 0, 'thread')}, a worker can never use more "
+            f"than {count(choice.size, 'connection')}."
         )
     elif choice.bound_by == "request":
         yield f"One request holds {count(choice.size, 'connection')} at once: no smaller pool can serve it."

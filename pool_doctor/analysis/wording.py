@@ -15,7 +15,7 @@ def percent(share: float) -> str:
     # 99.97 % must not become 100 %: whoever reads that looks no further.
     if 99.5 <= value < 100:
         return f"{min(value, 99.9):.1f}%"
-    return f"{value:.1f}%" if value < 10 else f"{value:.0f}%"
+    return f"{value:.2g}%" if value < 10 else f"{value:.0f}%"
 
 
 def duration(seconds: float) -> str:
