@@ -160,8 +160,8 @@ def _weaknesses(facts: Facts, choice: Choice, goal: Goal) -> list[str]:
     if independent < needed or facts.trace.seconds < SHORTEST_RECORDING:
         found.append(
             f"Little was recorded: {count(facts.demand.checkouts, 'checkout')}, worth {independent:,.0f} independent "
-            f"ones, in {duration(facts.trace.seconds)}. It takes {needed:,.0f} of them and {SHORTEST_RECORDING:.0f} s to show "
-            f"that the target is met, so this is a guess."
+            f"ones, in {duration(facts.trace.seconds)}. It takes {needed:,.0f} of them and "
+            f"{SHORTEST_RECORDING:.0f} s to show that the target is met, so this is a guess."
         )
     if goal.budget is not None and choice.size > goal.budget.per_worker:
         found.append(
