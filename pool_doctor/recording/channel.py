@@ -159,7 +159,10 @@ class Channel:
         else:
             cells[self.base + layout.ERRORS] += 1
         self.wait[bucket_of(wait)] += 1
-        scope = current.get() or thread_scope()
+        scope = current.get()
+        implicit = scope is None or scope.ended
+        if scope is None or implicit:
+            scope = thread_scope()
         usage = scope.usage(self)
         usage.checkouts += 1
         usage.wait += wait
@@ -167,6 +170,8 @@ class Channel:
         self.ring.record(layout.CHECKOUT, self.index, outcome, 0, number, site, scope.id, 0, 0, asked, wait, 0, 0, 0, 0)
         if scope.collector is not None:
             scope.collector.failed(self, site, asked, now, outcome)
+        if implicit:
+            scope.end(self.ring)
 
     def add_run(self, scope: int, usage: Usage) -> None:
         """Add what one ended run used to the sums of its scope name, whose number is ``scope``."""

@@ -86,7 +86,8 @@ def _read(descriptor: int, *, twice: bool) -> Image:
     with open(descriptor, "rb", closefd=False) as file:
         head = file.read(layout.HEADER_BYTES)
         geometry = layout.Geometry(layout.parse_header(head).ring_size)
-        data = head + file.read(geometry.size - layout.HEADER_BYTES)
+        # read() takes the memory for all that it is asked for, and a damaged header may ask for anything.
+        data = head + file.read(min(size, geometry.size) - layout.HEADER_BYTES)
         if len(data) < geometry.size:
             raise ValueError(f"it is cut off: {len(data)} bytes where {geometry.size} are expected")
         again = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from pool_doctor.recording.channel import Channel, Description
@@ -80,3 +81,8 @@ def read_one(directory: Path, since: float | None = None) -> ProcessSnapshot:
 def read_alias(directory: Path, since: float | None = None, alias: str = "default") -> AliasSnapshot:
     """Read one alias of the one ring file in a directory."""
     return read_one(directory, since).aliases[alias]
+
+
+def since_the_start(directory: Path) -> float:
+    """Return the beginning of a window over all that the one process has recorded."""
+    return math.nextafter(read_one(directory).started_at, math.inf)

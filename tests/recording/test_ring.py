@@ -259,7 +259,7 @@ def test_the_pool_is_described_as_it_is_set(recorder: Recorder, rings: Path) -> 
 
 def test_the_pool_has_the_size_last_seen(recorder: Recorder, rings: Path) -> None:
     channel = channel_of(recorder)
-    check_out(channel).returned(4, 3)
+    channel.sized(4, 3)
     assert (read_alias(rings).size, read_alias(rings).available) == (4, 3)
     kept = [check_out(channel) for _ in range(3)]
     assert (read_alias(rings).size, read_alias(rings).available) == (4, 1)

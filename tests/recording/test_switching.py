@@ -15,7 +15,7 @@ import pytest
 
 from pool_doctor.recording import layout
 from pool_doctor.recording.scope import current
-from tests.recording.driving import channel_of, check_out, query, read_one, run, started
+from tests.recording.driving import channel_of, check_out, query, read_one, run, since_the_start, started
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,7 +77,7 @@ def test_a_run_within_a_run_loses_nothing(rings: Path) -> None:
         assert {(name, totals.requests, totals.checkouts) for name, totals in alias.scopes.items()} == {
             (name, 1, 1) for name in names
         }
-        window = read_one(channel.ring.path.parent, process.started_at + 1e-9)
+        window = read_one(channel.ring.path.parent, since_the_start(channel.ring.path.parent))
         assert (window.torn, window.aliases["default"].checkouts) == (0, 1 + other)
         assert len(channel.ring.free_rows) == layout.MAX_OPEN
 
