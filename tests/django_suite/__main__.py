@@ -40,8 +40,8 @@ def main(arguments: list[str]) -> int:
         known = read_known_differences()
         tests = suite_directory(django.__version__, options.cache)
         check_labels(options.labels, tests)
-        output = _output(options.output)
         with _server(options.database_url) as url:
+            output = _output(options.output)
             prefix = f"suite_{os.getpid()}"
             executor = Executor(tests, url, prefix, output, options.parallel, options.stall_timeout)
             good = compare_variants(executor, options, known)

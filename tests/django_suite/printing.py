@@ -16,7 +16,7 @@ _MOST_LISTED = 40
 
 
 def print_run(name: str, outcomes: Outcomes, seconds: float) -> None:
-    """Print one line about a run, and the tests that fail where it is a baseline's business alone."""
+    """Print one line about a run."""
     counts = outcomes.counts()
     order = (PASSED, SKIPPED, EXPECTED_FAILURE, UNEXPECTED_SUCCESS, FAILED, ERROR)
     numbers = ", ".join(f"{counts[outcome]} {outcome}" for outcome in order if counts[outcome])
