@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from django.db import DatabaseError
 from django.db.backends.signals import connection_created
 from django.db.backends.utils import debug_transaction
-from django.utils.asyncio import async_unsafe
 
 from pool_doctor.adapters import pools
 from pool_doctor.adapters.abandoned import reaper
@@ -58,6 +57,7 @@ class ReleasingMixin(LifecycleMixin):
     _released = False
     """Whether there is a logical connection without a physical one."""
     _connecting = False
+    """Whether a cursor or connection is being made: the end of a query that runs meanwhile ends no need."""
     _handed_over: _HandedOver | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -72,30 +72,32 @@ class ReleasingMixin(LifecycleMixin):
         """The pool of this alias, or None without OPTIONS["pool"]."""
         return self._handed_over or recent_first(super().pool)
 
-    @async_unsafe
-    def ensure_connection(self) -> None:
-        """Bind a physical connection; begin a logical one where there is none."""
-        if self.connection is not None:
-            return
-        if self._released:
-            with self.wrap_database_errors:
-                self._bind()
-        else:
-            super().ensure_connection()
-
     def connect(self) -> None:
-        """Begin a logical connection, with Django's whole connect sequence."""
-        self._released = False
-        self._connecting = True
+        """Bind a physical connection; where there is no logical one, begin it with Django's whole connect sequence."""
+        if self._released:
+            self._bind()
+            return
+        outer, self._connecting = self._connecting, True
         try:
             super().connect()
         except BaseException:
             self._give_up()
             raise
         finally:
-            self._connecting = False
+            self._connecting = outer
         self._meet(self.connection)
         self._note_bound(self.connection)
+
+    def _cursor(self, name: str | None = None) -> Any:
+        # What hooks into ensure_connection() may run a query: the end of that query does not end the need for this one.
+        outer, self._connecting = self._connecting, True
+        try:
+            if self._released:
+                with self.wrap_database_errors:
+                    self._bind()
+            return super()._cursor(name)
+        finally:
+            self._connecting = outer
 
     def _bind(self) -> None:
         asked = self._ask()
@@ -119,11 +121,11 @@ class ReleasingMixin(LifecycleMixin):
         if getattr(self._physical(connection), "_serial", 0) not in self._met:
             self._introduce(connection)
         elif each_checkout.wanted(self.__class__):
-            self._connecting = True
+            outer, self._connecting = self._connecting, True
             try:
                 connection_created.send(sender=self.__class__, connection=self)
             finally:
-                self._connecting = False
+                self._connecting = outer
         if connection.autocommit is not self.autocommit:
             self._set_autocommit(self.autocommit)
 
@@ -134,11 +136,11 @@ class ReleasingMixin(LifecycleMixin):
         self.run_commit_hooks_on_set_autocommit_on = False
         self._released = False
         self._handed_over = _HandedOver(connection)
-        self._connecting = True
+        outer, self._connecting = self._connecting, True
         try:
             super().connect()
         finally:
-            self._connecting = False
+            self._connecting = outer
             self._handed_over = None
             self._released = True
             self.connection = connection
@@ -194,6 +196,7 @@ class ReleasingMixin(LifecycleMixin):
             channel.sized(*pools.gauge(pool))
 
     def _close(self) -> None:
+        self._released = False
         connection = self.connection
         self._bound.connection = None
         if self._pinned_by and getattr(connection, "_pool", None) is not None:

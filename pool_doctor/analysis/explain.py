@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pool_doctor.analysis.estimate import estimate
 from pool_doctor.analysis.queueing import ErlangC, FiniteSource
 from pool_doctor.analysis.simulate import CELLS
-from pool_doctor.analysis.sizing import meets
+from pool_doctor.analysis.sizing import meets, smallest
 from pool_doctor.analysis.wording import count, duration, percent
 
 if TYPE_CHECKING:
@@ -15,11 +15,14 @@ if TYPE_CHECKING:
 
     from pool_doctor.analysis.conditions import Facts
     from pool_doctor.analysis.goal import Goal
-    from pool_doctor.analysis.simulate import SizeOutcome
+    from pool_doctor.analysis.simulate import SizeOutcome, Sizing
     from pool_doctor.analysis.sizing import Choice
     from pool_doctor.analysis.trace import Policy
 
 FEWEST_FOR_BACKTEST = 200
+"""Fewer checkouts in a half say nothing about it."""
+
+_HALF = CELLS // 2
 
 
 def evidence(facts: Facts, policy: Policy, choice: Choice) -> str:
@@ -104,18 +107,13 @@ def cross_checks(facts: Facts, choice: Choice) -> str | None:
 
 def backtest(choice: Choice, goal: Goal) -> tuple[bool, str] | None:
     """Choose by the first half alone, and look how that does in the second; None if there is too little for it."""
-    half = CELLS // 2
-    first_totals = choice.checked.cells[1][:half]
-    second_totals = choice.checked.cells[1][half:]
-    if min(sum(first_totals), sum(second_totals)) < FEWEST_FOR_BACKTEST:
+    totals = choice.checked.cells[1]
+    if min(sum(totals[:_HALF]), sum(totals[_HALF:])) < FEWEST_FOR_BACKTEST:
         return None
-    fitting = [
-        size
-        for size, outcome in sorted(choice.denser.replayed.items())
-        if estimate(outcome.cells[0][:half], outcome.cells[1][:half], outcome.too_long.effect).high <= goal.allowed
-    ]
-    chosen = fitting[0] if fitting else choice.size
-    hits, totals = (cells[half:] for cells in choice.now[chosen].cells)
+    chosen = (
+        smallest(lambda size: _first_half_meets(choice.denser, size, goal), choice.size, choice.size) or choice.size
+    )
+    hits, totals = (cells[_HALF:] for cells in choice.now[chosen].cells)
     share = sum(hits) / (sum(totals) or 1)
     passed = share <= goal.allowed
     verdict = "which meets the target" if passed else "which misses the target: the traffic changed in between"
@@ -123,6 +121,19 @@ def backtest(choice: Choice, goal: Goal) -> tuple[bool, str] | None:
         f"Backtest: the first half of the recording alone leads to {count(chosen, 'connection')}; with that, "
         f"{percent(share)} of the checkouts of the second half wait too long, {verdict}."
     )
+
+
+def _first_half_meets(sizing: Sizing, size: int, goal: Goal) -> bool:
+    sizing[size]
+    effect = 1.0
+    for known, outcome in sorted(sizing.replayed.items()):
+        # As for the whole recording: where nobody waits too long, the bunches of the next smaller size count.
+        hits, totals = (cells[:_HALF] for cells in outcome.cells)
+        found = estimate(hits, totals, effect)
+        effect = found.effect
+        if known == size:
+            return found.high <= goal.allowed
+    return False
 
 
 def _too_long(outcome: SizeOutcome, goal: Goal) -> str:

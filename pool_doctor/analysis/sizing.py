@@ -81,7 +81,7 @@ def choose(facts: Facts, policy: Policy, goal: Goal) -> Choice:
     thread_cap = _thread_cap(facts, at_once)
     budget = goal.budget.per_worker if goal.budget is not None else None
     cap = min((limit for limit in (thread_cap, budget) if limit is not None), default=None)
-    wanted = _smallest(lambda size: meets(denser[size], goal), _first_guess(denser, at_once), cap)
+    wanted = smallest(lambda size: meets(denser[size], goal), _first_guess(denser, at_once), cap)
     size, bound_by = _within(facts, policy, wanted, at_once, cap)
     if bound_by == "target" and size == thread_cap:
         bound_by = "threads"
@@ -112,7 +112,7 @@ def _first_guess(sizing: Sizing, at_once: int) -> int:
     return max(at_once, math.ceil(busy / sizing.traffic.seconds)) if sizing.traffic.seconds else at_once
 
 
-def _smallest(fits: Callable[[int], bool], guess: int, cap: int | None) -> int | None:
+def smallest(fits: Callable[[int], bool], guess: int, cap: int | None) -> int | None:
     """Return the smallest size that fits, by doubling and halving: waits only get shorter with size."""
     too_small, size = 0, guess if cap is None else min(guess, max(cap, 1))
     while not fits(size):
@@ -135,6 +135,6 @@ def _within(facts: Facts, policy: Policy, wanted: int | None, at_once: int, cap:
         seen = facts.trace.max_size if policy == facts.trace.policy else size
         step = max(size, one_step_up(seen or size))
         size, bound_by = step if cap is None else min(step, max(cap, 1)), "saturation"
-    if size < at_once:
+    if size <= at_once and at_once > 1:
         size, bound_by = at_once, "request"
     return size, bound_by
