@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import inspect
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -137,7 +138,7 @@ def test_an_async_function_is_named_until_it_is_done(channel: Channel, rings: Pa
         use(channel)
         return result
 
-    assert asyncio.iscoroutinefunction(job)
+    assert inspect.iscoroutinefunction(job)
     assert asyncio.run(main()) == "done"
     assert counted(rings) == {"async job": (1, 2), "process": (1, 1)}
 
