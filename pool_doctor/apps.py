@@ -14,9 +14,9 @@ class PoolDoctorConfig(AppConfig):
 
     def ready(self) -> None:
         """Start observing the project's databases."""
+        from pool_doctor import checks as our_checks  # noqa: PLC0415
         from pool_doctor.adapters import startup  # noqa: PLC0415 - engines can't be imported before the apps are ready
-        from pool_doctor.checks import check_databases, check_directory  # noqa: PLC0415
 
         startup.install()
-        checks.register(check_directory)
-        checks.register(check_databases)
+        for check in (our_checks.check_directory, our_checks.check_databases, our_checks.check_engines):
+            checks.register(check)

@@ -8,6 +8,7 @@ from django.core import checks
 from django.db import connections
 
 from pool_doctor.adapters.conf import get_settings
+from pool_doctor.adapters.pools import configured_pool
 from pool_doctor.recording.directory import DirectoryRefusedError, prepare
 
 _DOCS = "See docs/checks.md#{}."
@@ -29,6 +30,21 @@ def check_directory(**_: Any) -> list[checks.CheckMessage]:
             )
         ]
     return []
+
+
+def check_engines(**_: Any) -> list[checks.CheckMessage]:
+    """Warn of a releasing engine that has no pool to release to."""
+    return [
+        checks.Warning(
+            f"The engine of database {connection.alias!r} releases connections to a pool, but there is none, so it "
+            "does what Django's own engine does.",
+            hint=f'Set OPTIONS["pool"], or use Django\'s engine. {_DOCS.format("w003")}',
+            id="pool_doctor.W003",
+        )
+        for connection in connections.all()
+        if getattr(connection, "releases_after_query", False)
+        and configured_pool(type(connection), connection.settings_dict) is None
+    ]
 
 
 def check_databases(**_: Any) -> list[checks.CheckMessage]:

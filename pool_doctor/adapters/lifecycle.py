@@ -13,6 +13,7 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
 from pool_doctor.adapters import cursors, pools
+from pool_doctor.adapters.explain import explain_timeout
 from pool_doctor.recording import layout
 from pool_doctor.recording.checkout import OwnConnection
 from pool_doctor.recording.recorder import recorder
@@ -131,7 +132,10 @@ class LifecycleMixin(_Base):
             channel.failed(asked, channel.ring.site_of_call(_ABOVE_CONNECT), outcome)
             pool = pools.existing_pool(self)
             if pool is not None:
-                channel.sized(*pools.gauge(pool))
+                size, available = pools.gauge(pool)
+                channel.sized(size, available)
+                if outcome == layout.TIMEOUT:
+                    explain_timeout(error, channel, size)
         except Exception:
             recorder.failed()
 

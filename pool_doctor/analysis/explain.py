@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pool_doctor.analysis.estimate import estimate
 from pool_doctor.analysis.queueing import ErlangC, FiniteSource
 from pool_doctor.analysis.simulate import CELLS
 from pool_doctor.analysis.sizing import meets, smallest
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
 
     from pool_doctor.analysis.conditions import Facts
     from pool_doctor.analysis.goal import Goal
-    from pool_doctor.analysis.simulate import SizeOutcome, Sizing
+    from pool_doctor.analysis.simulate import SizeOutcome
     from pool_doctor.analysis.sizing import Choice
     from pool_doctor.analysis.trace import Policy
 
@@ -107,14 +106,14 @@ def cross_checks(facts: Facts, choice: Choice) -> str | None:
 
 def backtest(choice: Choice, goal: Goal) -> tuple[bool, str] | None:
     """Choose by the first half alone, and look how that does in the second; None if there is too little for it."""
-    totals = choice.checked.cells[1]
+    totals = choice.checked.cells.totals
     if min(sum(totals[:_HALF]), sum(totals[_HALF:])) < FEWEST_FOR_BACKTEST:
         return None
     chosen = (
-        smallest(lambda size: _first_half_meets(choice.denser, size, goal), choice.size, choice.size) or choice.size
+        smallest(lambda size: _first_half_meets(choice.denser[size], goal), choice.size, choice.size) or choice.size
     )
-    hits, totals = (cells[_HALF:] for cells in choice.now[chosen].cells)
-    share = sum(hits) / (sum(totals) or 1)
+    second = choice.now[chosen].cells[_HALF:]
+    share = sum(second.too_long) / (sum(second.totals) or 1)
     passed = share <= goal.allowed
     verdict = "which meets the target" if passed else "which misses the target: the traffic changed in between"
     return passed, (
@@ -123,17 +122,9 @@ def backtest(choice: Choice, goal: Goal) -> tuple[bool, str] | None:
     )
 
 
-def _first_half_meets(sizing: Sizing, size: int, goal: Goal) -> bool:
-    sizing[size]
-    effect = 1.0
-    for known, outcome in sorted(sizing.replayed.items()):
-        # As for the whole recording: where nobody waits too long, the bunches of the next smaller size count.
-        hits, totals = (cells[:_HALF] for cells in outcome.cells)
-        found = estimate(hits, totals, effect)
-        effect = found.effect
-        if known == size:
-            return found.high <= goal.allowed
-    return False
+def _first_half_meets(outcome: SizeOutcome, goal: Goal) -> bool:
+    p_wait, too_long = outcome.cells[:_HALF].estimates()
+    return too_long.high <= goal.allowed or not p_wait.value
 
 
 def _too_long(outcome: SizeOutcome, goal: Goal) -> str:

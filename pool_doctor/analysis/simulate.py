@@ -70,6 +70,24 @@ class WhatIf:
 
 
 @dataclass(frozen=True, slots=True)
+class Cells:
+    """How many checkouts waited, waited too long, and were there at all, in each part of the time."""
+
+    waiting: list[int]
+    too_long: list[int]
+    totals: list[int]
+
+    def __getitem__(self, part: slice) -> Cells:
+        return Cells(self.waiting[part], self.too_long[part], self.totals[part])
+
+    def estimates(self) -> tuple[Estimate, Estimate]:
+        """Return the shares of those who waited, and of those who waited too long."""
+        p_wait = estimate(self.waiting, self.totals)
+        # Where nobody waited too long, the bunches of all who waited tell how much that is worth.
+        return p_wait, estimate(self.too_long, self.totals, p_wait.effect)
+
+
+@dataclass(frozen=True, slots=True)
 class SizeOutcome:
     """What one size of pool does to the traffic, over all workers. Durations are seconds."""
 
@@ -89,8 +107,7 @@ class SizeOutcome:
     """The share of the time that a connection of the pool is in use."""
     thread_waits: float
     """The share of requests that wait for a thread first."""
-    cells: tuple[Sequence[int], Sequence[int]] = field(repr=False)
-    """For each part of the time: how many checkouts wait too long, and how many there are."""
+    cells: Cells = field(repr=False)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the row as plain values for JSON and CSV."""
@@ -170,25 +187,15 @@ class Sizing:
     def _replay(self, size: int) -> SizeOutcome:
         timeout = math.inf if self.what_if.timeout is None else self.what_if.timeout
         results = [worker.replay(size, self.traffic.threads, timeout) for worker in self.traffic.workers]
-        return summarise(self.traffic, results, size, self.what_if.target_wait, self._effect(size))
-
-    def _effect(self, size: int) -> float:
-        """Where nobody waits, bunches cannot be seen; then those of the next smaller size count."""
-        smaller = [known for known in self.replayed if known < size]
-        if not smaller:
-            return 1.0
-        nearest = self.replayed[max(smaller)]
-        return max(nearest.p_wait.effect, nearest.too_long.effect)
+        return summarise(self.traffic, results, size, self.what_if.target_wait)
 
 
-def summarise(
-    traffic: Scenario, results: Sequence[Replay], size: int, target_wait: float, effect: float = 1.0
-) -> SizeOutcome:
-    """Return what the replays of all workers come to; ``effect`` is the design effect where nobody waits."""
+def summarise(traffic: Scenario, results: Sequence[Replay], size: int, target_wait: float) -> SizeOutcome:
+    """Return what the replays of all workers come to."""
     last = max((result.asked_at[-1] for result in results if result.asked_at), default=traffic.start)
     end = max(last, traffic.start + traffic.seconds)
-    waiting = cells(results, ROUNDING, traffic.start, end)
-    too_long = cells(results, target_wait, traffic.start, end)
+    cells = _cells(results, target_wait, traffic.start, end)
+    p_wait, too_long = cells.estimates()
     positive = sorted(wait for result in results for wait in result.waits if wait > ROUNDING)
     checkouts = sum(len(result.waits) for result in results)
     begun = sum(len(result.thread_waits) for result in results)
@@ -196,8 +203,8 @@ def summarise(
     return SizeOutcome(
         max_size=size,
         checkouts=checkouts,
-        p_wait=estimate(*waiting, effect),
-        too_long=estimate(*too_long, effect),
+        p_wait=p_wait,
+        too_long=too_long,
         wait_mean=sum(positive) / checkouts if checkouts else 0.0,
         wait_p50=order_statistic(positive, checkouts, 0.50),
         wait_p95=order_statistic(positive, checkouts, 0.95),
@@ -206,7 +213,103 @@ def summarise(
         timeouts=sum(result.timeouts for result in results),
         utilisation=min(1.0, sum(result.busy for result in results) / capacity) if capacity else 0.0,
         thread_waits=sum(wait > ROUNDING for result in results for wait in result.thread_waits) / (begun or 1),
-        cells=too_long,
+        cells=cells,
+    )
+
+
+def _cells(results: Iterable[Replay], target_wait: float, start: float, end: float) -> Cells:
+    found = Cells([0] * CELLS, [0] * CELLS, [0] * CELLS)
+    edges = [start + (end - start) * cell / CELLS for cell in range(1, CELLS)]
+    for result in results:
+        first = 0
+        for cell in range(CELLS):
+            last = bisect_left(result.asked_at, edges[cell], first) if cell < CELLS - 1 else len(result.asked_at)
+            waiting = [wait for wait in result.waits[first:last] if wait > ROUNDING]
+            found.waiting[cell] += len(waiting)
+            found.too_long[cell] += sum(wait > target_wait for wait in waiting)
+            found.totals[cell] += last - first
+            first = last
+    return found
+
+
+def knee(self) -> int | None:
+    """The size beyond which more connections help little; None without rows."""
+    return knee(self.rows)
+
+
+def simulate(
+    trace: Trace, sizes: Iterable[int], what_if: WhatIf, progress: Callable[[int, int], None] | None = None
+) -> Simulation:
+    """Replay ``trace`` with each of ``sizes``; ``progress`` is called with (done, of) after each.
+
+    Raise ValueError for a size that cannot be.
+    """
+    wanted = sorted({whole("max_size", size, 1) for size in sizes})
+    rows = []
+    for row in outcomes(trace, wanted, what_if):
+        rows.append(row)
+        if progress is not None:
+            progress(len(rows), len(wanted))
+    return Simulation(rows)
+
+
+def outcomes(trace: Trace, sizes: Iterable[int], what_if: WhatIf) -> Iterator[SizeOutcome]:
+    """Yield the outcome of each of ``sizes``, smallest first, each as soon as it is known."""
+    sizing = Sizing(what_if.scenario(trace), what_if)
+    for size in sorted(set(sizes)):
+        yield sizing[size]
+
+
+class Sizing:
+    """The outcome of each size for one scenario, computed when asked for."""
+
+    def __init__(self, traffic: Scenario, what_if: WhatIf) -> None:
+        self.traffic = traffic
+        self.what_if = what_if
+        self.replayed: dict[int, SizeOutcome] = {}
+
+    def __getitem__(self, size: int) -> SizeOutcome:
+        if size not in self.replayed:
+            self.replayed[size] = self._without_waits(size) or self._replay(size)
+        return self.replayed[size]
+
+    def _without_waits(self, size: int) -> SizeOutcome | None:
+        """Where nobody waits in a smaller pool, a larger one does exactly the same."""
+        for smaller, outcome in self.replayed.items():
+            if smaller < size and outcome.wait_max <= ROUNDING:
+                return replace(outcome, max_size=size, utilisation=outcome.utilisation * smaller / size)
+        return None
+
+    def _replay(self, size: int) -> SizeOutcome:
+        timeout = math.inf if self.what_if.timeout is None else self.what_if.timeout
+        results = [worker.replay(size, self.traffic.threads, timeout) for worker in self.traffic.workers]
+        return summarise(self.traffic, results, size, self.what_if.target_wait)
+
+
+def summarise(traffic: Scenario, results: Sequence[Replay], size: int, target_wait: float) -> SizeOutcome:
+    """Return what the replays of all workers come to."""
+    last = max((result.asked_at[-1] for result in results if result.asked_at), default=traffic.start)
+    end = max(last, traffic.start + traffic.seconds)
+    cells = _cells(results, target_wait, traffic.start, end)
+    p_wait, too_long = cells.estimates()
+    positive = sorted(wait for result in results for wait in result.waits if wait > ROUNDING)
+    checkouts = sum(len(result.waits) for result in results)
+    begun = sum(len(result.thread_waits) for result in results)
+    capacity = size * len(results) * (end - traffic.start)
+    return SizeOutcome(
+        max_size=size,
+        checkouts=checkouts,
+        p_wait=p_wait,
+        too_long=too_long,
+        wait_mean=sum(positive) / checkouts if checkouts else 0.0,
+        wait_p50=order_statistic(positive, checkouts, 0.50),
+        wait_p95=order_statistic(positive, checkouts, 0.95),
+        wait_p99=order_statistic(positive, checkouts, 0.99),
+        wait_max=positive[-1] if positive else 0.0,
+        timeouts=sum(result.timeouts for result in results),
+        utilisation=min(1.0, sum(result.busy for result in results) / capacity) if capacity else 0.0,
+        thread_waits=sum(wait > ROUNDING for result in results for wait in result.thread_waits) / (begun or 1),
+        cells=cells,
     )
 
 
