@@ -57,7 +57,8 @@ class Names:
 
     def name(self, number: int) -> str:
         """Return the name in a slot; "" for slot 0."""
-        return next((name for name, slot in self.numbers.items() if slot == number), "")
+        # A copy, made in one step: another thread may add a name meanwhile.
+        return next((name for name, slot in tuple(self.numbers.items()) if slot == number), "")
 
     def _intern(self, name: str) -> int:
         if len(self.numbers) >= self._cap - 1:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pool_doctor.recording import layout
+from pool_doctor.recording.checkout import OwnConnection
 from pool_doctor.recording.image import Image
 from pool_doctor.recording.snapshot import PoolSettings
 from tests.recording.driving import POOL, RING_SIZE, channel_of, check_out, query, read_alias, read_one, run, started
@@ -266,6 +267,37 @@ def test_the_pool_has_the_size_last_seen(recorder: Recorder, rings: Path) -> Non
     channel.sized(6, 2)
     assert (read_alias(rings).size, read_alias(rings).available) == (6, 2)
     assert len(kept) == 3
+
+
+def test_connections_of_no_pool_count_until_they_are_closed_or_collected(recorder: Recorder, rings: Path) -> None:
+    channel = channel_of(recorder, pool=None)
+    connections = [OwnConnection(channel) for _ in range(3)]
+    checkout = check_out(channel)
+    alias = read_alias(rings)
+    assert (alias.size, alias.in_use, alias.available) == (3, 1, 2)
+    checkout.returned()
+    connections.pop()
+    assert (read_alias(rings).size, read_alias(rings).available) == (2, 2)
+
+
+def test_the_table_says_what_pins_a_connection(recorder: Recorder, rings: Path) -> None:
+    channel = channel_of(recorder)
+    pinned, nowhere, free = (check_out(channel, f"shop/{name}.py:1 view") for name in "abc")
+    pinned.pinned("SET", channel.ring.sites.number("shop/tenants.py:7 choose"))
+    nowhere.pinned("LISTEN", 0)
+    found = {row.site: row.pinned for row in read_alias(rings).open}
+    assert found == {
+        "shop/a.py:1 view": "SET at shop/tenants.py:7 choose",
+        "shop/b.py:1 view": "LISTEN",
+        "shop/c.py:1 view": "",
+    }
+    for checkout in (pinned, nowhere, free):
+        checkout.returned()
+    records, image = records_of(ring_file(rings))
+    assert [image.site(record[6]) for record in records if record[1] == layout.PIN] == [
+        "SET at shop/tenants.py:7 choose",
+        "LISTEN",
+    ]
 
 
 def test_an_alias_that_is_set_anew_stays_one_alias(recorder: Recorder, rings: Path) -> None:
