@@ -15,10 +15,13 @@ from pool_doctor.recording.recorder import recorder
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from pool_doctor.adapters._django import CursorWrapper as _Base
     from pool_doctor.adapters.lifecycle import LifecycleMixin
+else:
+    _Base = CursorWrapper
 
 
-class FollowedCursor(CursorWrapper):
+class FollowedCursor(_Base):
     """Mixed in before the class of each cursor wrapper. All state is elsewhere, so that it can be wrapped anew."""
 
     db: LifecycleMixin

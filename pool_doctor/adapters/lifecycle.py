@@ -21,9 +21,9 @@ from pool_doctor.recording.recorder import recorder
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from django.db.backends.postgresql.base import DatabaseWrapper as _Base
     from django.db.backends.utils import CursorWrapper
 
+    from pool_doctor.adapters._django import DatabaseWrapper as _Base
     from pool_doctor.recording.channel import Channel
     from pool_doctor.recording.checkout import Checkout
 else:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import os
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.db import DatabaseError
 from django.db.backends.signals import connection_created
@@ -53,7 +53,7 @@ class ReleasingMixin(LifecycleMixin):
 
     releases_after_query = True
 
-    _connection_pools: dict[str, Any] = {}  # noqa: RUF012 - as in Django, one for all wrappers of the engine
+    _connection_pools: ClassVar[dict[str, Any]] = {}
     _released = False
     """Whether there is a logical connection without a physical one."""
     _connecting = False

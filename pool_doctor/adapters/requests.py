@@ -75,7 +75,8 @@ def _call(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     async def __call__(self: ASGIHandler, scope: dict[str, Any], receive: Any, send: Any) -> None:  # noqa: N807
         if scope.get("type") != "http":  # Django refuses it
-            return await original(self, scope, receive, send)
+            await original(self, scope, receive, send)
+            return
         request = begin(_before_routing(scope.get("method")), "asgi")
         try:
             await original(self, scope, receive, send)
