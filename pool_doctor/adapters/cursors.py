@@ -51,7 +51,8 @@ class FollowedCursor(_Base):
             return super()._execute(sql, params, *ignored)
         finally:
             try:
-                checkout.query_ended(started)
+                if started:
+                    checkout.query_ended(started)
             except Exception:
                 recorder.failed()
 
@@ -107,7 +108,7 @@ class FollowedCursor(_Base):
             yield
         finally:
             try:
-                if checkout is not None:
+                if checkout is not None and started:
                     checkout.query_ended(started, count)
             except Exception:
                 recorder.failed()

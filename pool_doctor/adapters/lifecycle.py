@@ -92,7 +92,10 @@ class LifecycleMixin(_Base):
         self._own_connection = None
         super()._close()
         if pool is not None and self._channel is not None:
-            self._channel.sized(*pools.gauge(pool))
+            try:
+                self._channel.sized(*pools.gauge(pool))
+            except Exception:
+                recorder.failed()
 
     def _ask(self) -> int:
         channel = self._channel

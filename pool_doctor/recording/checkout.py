@@ -240,7 +240,7 @@ class UnpooledCheckout(Checkout):
     __slots__ = ()
 
     def __del__(self) -> None:
-        if not self.closed and not sys.is_finalizing():
+        if not getattr(self, "closed", True) and not sys.is_finalizing():
             self.returned()
 
 

@@ -110,7 +110,7 @@ def test_rows_are_iterated_over_as_ever(pooled: Any, work: Work) -> None:
 
 def test_copy_is_one_query_as_long_as_its_block(pooled: Any, work: Work) -> None:
     with pooled.cursor() as cursor:
-        cursor.execute("CREATE TEMP TABLE stock (n int)")
+        cursor.execute("CREATE TABLE stock (n int)")
         with cursor.copy("COPY stock FROM STDIN") as copy:
             for number in range(100):
                 copy.write_row([number])
@@ -145,7 +145,7 @@ def test_stream_is_one_query_until_its_last_row(pooled: Any, work: Work) -> None
 
 def test_executemany_and_callproc_are_queries(pooled: Any, work: Work) -> None:
     with pooled.cursor() as cursor:
-        cursor.execute("CREATE TEMP TABLE stock (n int)")
+        cursor.execute("CREATE TABLE stock (n int)")
         cursor.executemany("INSERT INTO stock VALUES (%s)", [[1], [2], [3]])
         assert cursor.rowcount == 3
         assert cursor.callproc("abs", [-7]) == [-7]
