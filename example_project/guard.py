@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-# End soon, end now, be killed: PostgreSQL, gunicorn and uvicorn agree on these. Seconds to wait after each.
-STOP_STEPS = ((signal.SIGINT, 5.0), (signal.SIGQUIT, 6.0), (signal.SIGKILL, 5.0))
+# After the first request to end, with the seconds to wait after each: end now, be killed.
+LATER_STEPS = ((signal.SIGQUIT, 6.0), (signal.SIGKILL, 5.0))
+FIRST_STEP_SECONDS = 5.0
 OWNER_CHECK_INTERVAL = 1.0
 GROUP_END_DEADLINE = 2.0
 
@@ -42,7 +43,8 @@ class Guard:
     """A running command that ends, with its process group, when the process that made this object ends.
 
     `output` receives what the command writes. The directories of `remove` are deleted after it has ended.
-    `locks` are file descriptors that stay open for as long as the guard lives.
+    `locks` are file descriptors that stay open for as long as the guard lives. `stop_signal` is the first request
+    to end: SIGINT means soon, and not when the last client has gone, to PostgreSQL, gunicorn and uvicorn alike.
     """
 
     def __init__(
@@ -55,9 +57,10 @@ class Guard:
         cwd: Path | None = None,
         remove: Sequence[Path] = (),
         locks: Sequence[int] = (),
+        stop_signal: signal.Signals = signal.SIGINT,
     ) -> None:
         pid_reader, pid_writer = os.pipe()
-        options = ["--owner", str(os.getpid()), "--pid-fd", str(pid_writer)]
+        options = ["--owner", str(os.getpid()), "--pid-fd", str(pid_writer), "--stop-signal", str(int(stop_signal))]
         if user is not None:
             options += ["--uid", str(user.uid), "--gid", str(user.gid)]
         for path in remove:
@@ -100,7 +103,8 @@ class Guard:
 
 def run(command: Sequence[str], *, env: Mapping[str, str], locks: Sequence[int] = ()) -> int:
     """Run a command that ends by itself, under a guard, and return its exit status."""
-    guard = Guard(command, env=env, locks=locks)
+    # To an ordinary program SIGINT is worth a traceback.
+    guard = Guard(command, env=env, locks=locks, stop_signal=signal.SIGTERM)
     try:
         return guard.wait()
     finally:
@@ -112,6 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--owner", type=int, required=True)
     parser.add_argument("--pid-fd", type=int, required=True)
+    parser.add_argument("--stop-signal", type=int, required=True)
     parser.add_argument("--uid", type=int)
     parser.add_argument("--gid", type=int)
     parser.add_argument("--remove", action="append", default=[])
@@ -135,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 break
             if wake_up in ready:
                 os.read(wake_up, 1024)
-        _stop(child)
+        _stop(child, options.stop_signal)
     finally:
         for path in options.remove:
             shutil.rmtree(path, ignore_errors=True)
@@ -155,8 +160,8 @@ def _listen_for_signals() -> tuple[int, list[int]]:
     return wake_up, terminated
 
 
-def _stop(child: subprocess.Popen[bytes]) -> None:
-    for number, patience in STOP_STEPS:
+def _stop(child: subprocess.Popen[bytes], first: int) -> None:
+    for number, patience in ((first, FIRST_STEP_SECONDS), *LATER_STEPS):
         if child.poll() is not None:
             break
         child.send_signal(number)

@@ -9,7 +9,9 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import psycopg
@@ -20,6 +22,9 @@ from example_project.guard import User
 from example_project.servers import ROOT
 from tests.test_example_guard import alive
 from tests.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 OWNER = """
 import time
@@ -103,7 +108,18 @@ def test_kill_9_of_the_owner_leaves_nothing() -> None:
         until(lambda: not data.parent.exists(), what="the end of its directory")
 
 
-@pytest.mark.usefixtures("without_url")
+@pytest.fixture
+def own_temporary_directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A place that no other run on this machine sweeps, and that the server's user can reach."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name).resolve()
+        directory.chmod(0o755)
+        monkeypatch.setenv("TMPDIR", str(directory))
+        monkeypatch.setattr(tempfile, "tempdir", None)
+        yield directory
+
+
+@pytest.mark.usefixtures("without_url", "own_temporary_directory")
 def test_the_next_run_ends_a_server_whose_guard_was_killed_too() -> None:
     with subprocess.Popen([sys.executable, "-c", OWNER], cwd=ROOT, stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdout is not None
