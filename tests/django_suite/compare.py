@@ -36,7 +36,7 @@ class Verdict:
     known: dict[str, str] = field(default_factory=dict)
     """Tests that the file of known differences lists, with its reasons."""
     stopped_in: str | None = None
-    """For a run that did not reach its end: the test that it was in, or empty before the first."""
+    """For a run that did not reach its end: the test that it was in, or empty outside of one."""
 
     @property
     def good(self) -> bool:

@@ -39,7 +39,7 @@ class Executor:
     output: Path
     parallel: int
     stall_timeout: float
-    """Seconds without an outcome after which a run is killed."""
+    """Seconds in which no test begins or ends, after which a run is killed."""
 
     def run(self, variant: Variant, labels: list[str], name: str, *, parallel: int | None = None) -> Outcomes:
         """Run the labels on a variant; output and outcomes are kept as NAME.log and NAME.jsonl."""
@@ -77,7 +77,7 @@ class Executor:
         return lines[-1].strip() if lines else "nothing"
 
     def _watch(self, process: subprocess.Popen[bytes], outcomes: Path) -> None:
-        """Wait for the end, or for a time without any outcome."""
+        """Wait for the end, or for a time in which nothing is written."""
         size, changed = -1, time.monotonic()
         while True:
             with contextlib.suppress(subprocess.TimeoutExpired):

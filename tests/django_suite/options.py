@@ -103,7 +103,7 @@ def _make_parser() -> _Parser:
         type=_seconds,
         default=300.0,
         metavar="SECONDS",
-        help="end a run in which no test ends for so long (default: %(default)g)",
+        help="end a run in which no test begins or ends for so long (default: %(default)g)",
     )
     return parser
 

@@ -31,6 +31,7 @@ class Outcomes:
     complete: bool = False
     """Whether the run reached its end."""
     last_started: str | None = None
+    """Of the tests that began and have no outcome, the one that began last."""
 
     def of(self, test: str) -> str:
         """Return the outcome of a test, `not run` for one that was not reached."""
@@ -53,6 +54,7 @@ def read_outcomes(path: Path) -> Outcomes:
     outcomes = Outcomes()
     if not path.exists():
         return outcomes
+    begun: dict[str, None] = {}
     with path.open() as lines:
         for line in lines:
             if not line.endswith("\n"):
@@ -60,8 +62,10 @@ def read_outcomes(path: Path) -> Outcomes:
             entry = json.loads(line)
             if "outcome" in entry:
                 outcomes.add(entry["test"], entry["outcome"], entry["detail"])
+                begun.pop(entry["test"], None)
             elif "started" in entry:
-                outcomes.last_started = entry["started"]
+                begun[entry["started"]] = None
             else:
                 outcomes.complete = True
+    outcomes.last_started = next(reversed(begun), None)
     return outcomes

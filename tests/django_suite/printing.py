@@ -40,7 +40,7 @@ def _failing(outcomes: Outcomes) -> list[str]:
 def print_verdict(verdict: Verdict, details: dict[str, str], baseline: str) -> None:
     """Print what differs and what was run again."""
     if verdict.stopped_in is not None:
-        print(f"  STOPPED in {verdict.stopped_in or 'the preparation, before any test'}")
+        print(f"  STOPPED in {verdict.stopped_in or 'no test'}")
     _print_list(
         f"  DIFFERENT, {baseline} passes and {verdict.variant} does not:",
         [f"{test} ({outcome}) {_last_line(details.get(test, ''))}" for test, outcome in verdict.different.items()],

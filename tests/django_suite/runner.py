@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from django.apps import AppConfig
 from django.db import connections
-from django.test.runner import DiscoverRunner, ParallelTestSuite
+from django.test.runner import DiscoverRunner, ParallelTestSuite, RemoteTestResult, RemoteTestRunner
 
 from pool_doctor.adapters.lifecycle import LifecycleMixin
 from tests.django_suite.outcomes import ERROR, EXPECTED_FAILURE, FAILED, PASSED, SKIPPED, UNEXPECTED_SUCCESS
@@ -80,12 +80,29 @@ class RecordingResult(unittest.TextTestResult):
         self._record(test, UNEXPECTED_SUCCESS)
 
 
+class RemoteResult(RemoteTestResult):
+    """Says in a process of a parallel run which test begins; its outcomes reach the file class by class."""
+
+    def startTest(self, test: Any) -> None:  # noqa: N802
+        super().startTest(test)
+        with Path(current_plan().outcomes).open("a") as lines:
+            lines.write(json.dumps({"started": test.id()}) + "\n")
+
+
+class RemoteRunner(RemoteTestRunner):
+    """Runs the tests of a class in a process of a parallel run."""
+
+    resultclass = RemoteResult
+
+
 class ForkingSuite(ParallelTestSuite):
     """Starts the processes of a parallel run without open pools.
 
     A pool's threads do not exist in a forked process, so that there Django's own engine would wait for ever for a
     connection of the pool that its system checks have opened before.
     """
+
+    runner_class = RemoteRunner
 
     def run(self, result: Any, *args: Any) -> Any:
         """Run the suite."""
