@@ -86,7 +86,7 @@ def _is_importable(path: Any) -> bool:
 _CHECKS: dict[str, tuple[Callable[[Any], bool], Callable[[Any], Any], str]] = {
     "ENABLED": (lambda value: isinstance(value, bool), bool, "True or False"),
     "DIRECTORY": (
-        lambda value: isinstance(value, str | os.PathLike) and Path(value).is_absolute(),
+        lambda value: isinstance(value, str | Path) and Path(value).is_absolute() and "\0" not in str(value),
         Path,
         "the absolute path of a directory",
     ),
@@ -112,7 +112,10 @@ def project() -> str:
     """
     module = os.environ.get("DJANGO_SETTINGS_MODULE") or getattr(settings, "SETTINGS_MODULE", None) or ""
     package = module.partition(".")[0]
-    spec = find_spec(package) if package else None
+    try:
+        spec = find_spec(package) if package else None
+    except ValueError:  # a module that was not imported from a file, such as a script's __main__
+        spec = None
     if spec is not None and spec.submodule_search_locations:
         return str(Path(next(iter(spec.submodule_search_locations))).resolve())
     if spec is not None and spec.origin:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.db import connections
 from django.db.backends.base.base import RAN_DB_VERSION_CHECK
 from django.db.backends.postgresql.base import DatabaseWrapper as PostgreSQLWrapper
 from django.db.utils import ConnectionHandler
@@ -137,3 +138,16 @@ def connect(
 def pooled(connect: Callable[..., PostgreSQLWrapper]) -> PostgreSQLWrapper:
     """A wrapper of the stock engine with a pool."""
     return connect(pool=POOL)
+
+
+@pytest.fixture
+def global_alias(connect: Callable[..., Any]) -> Iterator[Callable[..., None]]:
+    """A function that gives the alias to all threads, as settings.DATABASES does."""
+
+    def global_alias(**settings: Any) -> None:
+        connections.settings[ALIAS] = connect(**settings).settings_dict
+
+    yield global_alias
+    if hasattr(connections._connections, ALIAS):
+        del connections[ALIAS]
+    del connections.settings[ALIAS]

@@ -17,7 +17,7 @@ from pool_doctor.recording.work import begin, end, scope
 from tests.adapters.conftest import ALIAS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from tests.adapters.conftest import Recording
 
@@ -26,19 +26,6 @@ def query(connection: Any) -> None:
     """Run a query in a cursor of its own."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
-
-
-@pytest.fixture
-def global_alias(connect: Callable[..., Any]) -> Iterator[Callable[..., None]]:
-    """A function that gives the alias to all threads, as settings.DATABASES does."""
-
-    def global_alias(**settings: Any) -> None:
-        connections.settings[ALIAS] = connect(**settings).settings_dict
-
-    yield global_alias
-    if hasattr(connections._connections, ALIAS):
-        del connections[ALIAS]
-    del connections.settings[ALIAS]
 
 
 def in_thread(work: Callable[[], None], name: str) -> None:
