@@ -91,7 +91,7 @@ def advise(trace: Trace, goal: Goal | None = None) -> dict[Policy, Advice]:
         return {policy: Advice(policy, why=[_NOTHING_RECORDED]) for policy in POLICIES}
     if not any(checkout.outcome == "ok" for checkout in trace.checkouts()):
         return {policy: Advice(policy, why=[_NOTHING_SUCCEEDED]) for policy in POLICIES}
-    tested = self_test(facts, wanted.target_wait)
+    tested = self_test(facts, wanted)
     return {policy: _advise(facts, policy, wanted, tested) for policy in POLICIES}
 
 

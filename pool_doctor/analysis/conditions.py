@@ -5,17 +5,19 @@ from __future__ import annotations
 import statistics
 from bisect import bisect_right
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
+from pool_doctor.analysis.counterfactual import scenario
 from pool_doctor.analysis.demand import demand, levels, minute_peaks
 from pool_doctor.analysis.wording import count, duration, percent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pool_doctor.analysis.counterfactual import Scenario
     from pool_doctor.analysis.demand import Demand
     from pool_doctor.analysis.simulate import SizeOutcome
     from pool_doctor.analysis.trace import Checkout, Policy, Trace
@@ -41,11 +43,19 @@ class Facts:
     """What is known about a trace before anything is replayed."""
 
     trace: Trace
+    _traffic: dict[tuple[Policy, float], Scenario] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def demand(self) -> Demand:
         """The traffic in numbers."""
         return demand(self.trace)
+
+    def traffic(self, policy: Policy, checkout_cost: float) -> Scenario:
+        """Return what the trace would have asked of its pools under ``policy``, rebuilt once."""
+        key = policy, checkout_cost
+        if key not in self._traffic:
+            self._traffic[key] = scenario(self.trace, policy, threads=self.trace.threads, checkout_cost=checkout_cost)
+        return self._traffic[key]
 
     @cached_property
     def waits(self) -> list[float]:

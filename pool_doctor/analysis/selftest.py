@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pool_doctor.analysis.growth import PoolRules, replay_growth
-from pool_doctor.analysis.simulate import WhatIf, summarise
+from pool_doctor.analysis.simulate import summarise
 from pool_doctor.analysis.wording import count, duration, percent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pool_doctor.analysis.conditions import Facts
+    from pool_doctor.analysis.goal import Goal
     from pool_doctor.analysis.replay import Replay
 
 TOLERANCE = 0.05
@@ -39,26 +40,23 @@ class SelfTest:
     replayed: float
 
 
-def self_test(facts: Facts, target_wait: float) -> SelfTest | None:
+def self_test(facts: Facts, goal: Goal) -> SelfTest | None:
     """Replay the recording at its own size and policy; None where it had no pool with a limit."""
     trace = facts.trace
     if trace.max_size is None or trace.policy not in {"request", "query"}:
         return None
-    what_if = WhatIf(
-        policy="query" if trace.policy == "query" else "request", timeout=trace.timeout, target_wait=target_wait
-    )
-    scenario = what_if.scenario(trace)
+    scenario = facts.traffic("query" if trace.policy == "query" else "request", goal.checkout_cost)
     limit = math.inf if trace.timeout is None else trace.timeout
     flat = [worker.replay(trace.max_size, trace.threads, limit) for worker in scenario.workers]
-    share = summarise(scenario, flat, trace.max_size, target_wait).too_long
+    share = summarise(scenario, flat, trace.max_size, goal.target_wait).too_long
     tolerance = TOLERANCE + (share.high - share.low) / 2
-    test = _compare(facts, flat, target_wait, tolerance)
+    test = _compare(facts, flat, goal.target_wait, tolerance)
     if test.passed or trace.min_size is None or trace.min_size >= trace.max_size:
         return test
     # The pool may have been growing while it was recorded; where it had grown before, the first comparison holds.
     rules = PoolRules(trace.min_size, trace.max_size, trace.connect_time or CONNECT_TIME, limit)
     grown = [replay_growth(worker, rules, trace.threads) for worker in scenario.workers]
-    return _compare(facts, grown, target_wait, tolerance)
+    return _compare(facts, grown, goal.target_wait, tolerance)
 
 
 def _compare(facts: Facts, results: Sequence[Replay], target_wait: float, tolerance: float) -> SelfTest:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from pool_doctor.analysis.estimate import Z
+from pool_doctor.analysis.queueing import ErlangC
 from pool_doctor.analysis.replay import ROUNDING
 from pool_doctor.analysis.simulate import Sizing, WhatIf
 
@@ -75,13 +76,13 @@ def choose(facts: Facts, policy: Policy, goal: Goal) -> Choice:
         target_wait=goal.target_wait,
         checkout_cost=goal.checkout_cost,
     )
-    recorded = what_if.scenario(trace)
+    recorded = facts.traffic(policy, goal.checkout_cost)
     now = Sizing(recorded, what_if)
     denser = Sizing(recorded.at_load(goal.headroom), replace(what_if, load=goal.headroom))
     thread_cap = _thread_cap(facts, at_once)
     budget = goal.budget.per_worker if goal.budget is not None else None
     cap = min((limit for limit in (thread_cap, budget) if limit is not None), default=None)
-    wanted = smallest(lambda size: meets(denser[size], goal), _first_guess(denser, at_once), cap)
+    wanted = smallest(lambda size: meets(denser[size], goal), _first_guess(denser, goal, at_once), cap)
     size, bound_by = _within(facts, policy, wanted, at_once, cap)
     if bound_by == "target" and size == thread_cap:
         bound_by = "threads"
@@ -106,19 +107,39 @@ def _thread_cap(facts: Facts, at_once: int) -> int | None:
     return facts.trace.threads * at_once
 
 
-def _first_guess(sizing: Sizing, at_once: int) -> int:
-    """Return a size to begin with: what the busiest worker uses on average, for less cannot do."""
-    busy = max((sum(worker.holds) for worker in sizing.traffic.workers), default=0.0)
-    return max(at_once, math.ceil(busy / sizing.traffic.seconds)) if sizing.traffic.seconds else at_once
+def _first_guess(sizing: Sizing, goal: Goal, at_once: int) -> int:
+    """Return where to begin: what Erlang's formula says for the busiest worker."""
+    seconds = sizing.traffic.seconds
+    busy, holds = max(((sum(worker.holds), len(worker.holds)) for worker in sizing.traffic.workers), default=(0.0, 0))
+    if not busy or not seconds:
+        return at_once
+    size = math.floor(busy / seconds) + 1
+    while ErlangC(holds / seconds, busy / holds, size).wait_quantile(goal.target_share) > goal.target_wait:
+        size += 1
+    return max(at_once, size)
 
 
 def smallest(fits: Callable[[int], bool], guess: int, cap: int | None) -> int | None:
-    """Return the smallest size that fits, by doubling and halving: waits only get shorter with size."""
-    too_small, size = 0, guess if cap is None else min(guess, max(cap, 1))
-    while not fits(size):
-        if size == cap:
-            return None
-        too_small, size = size, 2 * size if cap is None else min(2 * size, cap)
+    """Return the smallest size up to ``cap`` that fits, None if none does: a larger size fits if a smaller one does.
+
+    Every look costs a replay, so it goes from ``guess`` in steps that double, then halves what is left.
+    """
+    size = guess if cap is None else max(1, min(guess, cap))
+    step = 1
+    if fits(size):
+        too_small = size - 1
+        while too_small > 0 and fits(too_small):
+            step *= 2
+            size, too_small = too_small, max(0, too_small - step)
+    else:
+        too_small = size
+        while size == too_small:
+            if size == cap:
+                return None
+            size = size + step if cap is None else min(size + step, cap)
+            step *= 2
+            if not fits(size):
+                too_small = size
     while size - too_small > 1:
         middle = (too_small + size) // 2
         if fits(middle):
