@@ -19,7 +19,7 @@ from example_project.databases import prepare_database
 from example_project.servers import ROOT, ServerOptions, running_server
 from example_project.traffic import Outcome, drive, shop_requests
 
-REQUESTS = 1800
+REQUESTS = 1200
 CLIENTS = 16
 NAMES = {"native": "Django's engine", "release": "releasing engine"}
 
