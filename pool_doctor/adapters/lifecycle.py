@@ -121,7 +121,7 @@ class LifecycleMixin(_Base):
             recorder.failed()
 
     def _find_channel(self) -> Channel | None:
-        description = pools.describe(self)
+        description = pools.describe(self) if recorder.enabled else None
         if description is not None:
             self._channel = recorder.channel(description)
         return self._channel

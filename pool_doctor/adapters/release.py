@@ -93,8 +93,11 @@ class ReleasingMixin(LifecycleMixin):
         outer, self._connecting = self._connecting, True
         try:
             if self._released:
-                with self.wrap_database_errors:
+                try:
                     self._bind()
+                except self.Database.Error:
+                    with self.wrap_database_errors:
+                        raise
             return super()._cursor(name)
         finally:
             self._connecting = outer
@@ -102,13 +105,12 @@ class ReleasingMixin(LifecycleMixin):
     def _bind(self) -> None:
         asked = self._ask()
         try:
-            connection = self._take()
+            connection = self.connection = self._take()
         except BaseException as error:
             self._note_failure(asked, error)
             raise
-        self._got(asked)
-        self.connection = connection
         try:
+            self._got(asked)
             self._prepare(connection)
         except BaseException:
             self._give_up()
@@ -186,12 +188,14 @@ class ReleasingMixin(LifecycleMixin):
             self._return(connection, pool)
 
     def _return(self, connection: Any, pool: Any) -> None:
-        self.connection = None
-        self._bound.connection = None
         channel = self._channel
-        # First, because another thread may have the connection before _put() returns.
-        self._end_checkout()
-        self._put(connection, pool)
+        try:
+            # First, because another thread may have the connection before _put() returns.
+            self._end_checkout()
+        finally:
+            self.connection = None
+            self._bound.connection = None
+            self._put(connection, pool)
         if channel is not None:
             channel.sized(*pools.gauge(pool))
 
@@ -199,9 +203,11 @@ class ReleasingMixin(LifecycleMixin):
         self._released = False
         connection = self.connection
         self._bound.connection = None
-        if self._pinned_by and getattr(connection, "_pool", None) is not None:
-            self._reset_session(connection)
-        super()._close()
+        try:
+            if self._pinned_by and getattr(connection, "_pool", None) is not None:
+                self._reset_session(connection)
+        finally:
+            super()._close()
 
     def close(self) -> None:
         """End the logical connection, and give a bound physical one back."""
@@ -227,6 +233,9 @@ class ReleasingMixin(LifecycleMixin):
             physical._serial = _next_serial()  # noqa: SLF001
         except self.Database.Error:
             physical.close()  # the pool makes another in its place
+        except BaseException:
+            physical.close()
+            raise
 
     # The psycopg pool; other pools do these three otherwise.
 
