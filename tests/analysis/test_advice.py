@@ -316,6 +316,8 @@ def test_slow_connecting_keeps_more_open():
     quick, slow = (advise(steady(seconds=60.0, connect_time=time))["request"] for time in (0.001, 2.0))
     assert quick.min_size < slow.min_size
     assert slow.min_size <= slow.max_size
+    assert slow.timeout >= 4
+    assert "twice the longest wait" in said(slow, "timeout ")
 
 
 def test_headroom_makes_room(recording):

@@ -70,6 +70,11 @@ def test_connections_that_are_never_all_used_are_closed():
     assert [wait for asked, wait in zip(kept.asked_at, kept.waits, strict=True) if asked == 700.0] == [0] * 4
 
 
+def test_connections_that_are_all_used_now_and_then_stay_open():
+    bursts = [request for start in range(0, 1000, 50) for request in burst(2, 5, at=start)]
+    assert sum(wait > 0 for wait in waits(bursts, 1, 2, max_idle=60.0)) == 2
+
+
 class Connection:
     """As much of a connection as psycopg_pool looks at; opening one waits for permission."""
 

@@ -181,6 +181,11 @@ def test_background_work_needs_no_thread():
     assert result.thread_waits == [0, 8]
 
 
+def test_background_work_frees_no_thread_when_it_ends():
+    requests = [Request(0, ((0, 10),), 0), Request(0, ((0, 1),), 0), Request(2, ((0, 1),), 0)]
+    assert Traffic(requests, threadless={1}).replay(2, threads=1).thread_waits == [0, 8]
+
+
 def test_the_order_given_breaks_ties():
     late_first = [Request(5, ((0, 3),), 0), Request(0, ((5, 4),), 0), Request(0, ((0, 6),), 0)]
     assert replay(late_first, 1).waits == [0, 1, 4]
