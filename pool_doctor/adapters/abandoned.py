@@ -6,6 +6,7 @@ a SimpleQueue, which is made for that. A thread gives the connection back.
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 from queue import SimpleQueue
@@ -13,6 +14,22 @@ from typing import Any
 from weakref import finalize
 
 from pool_doctor.recording.recorder import recorder
+
+
+class Collector:
+    """Knows which thread the garbage collector runs in: what it finalizes there may have interrupted anything."""
+
+    def __init__(self) -> None:
+        self.thread = 0
+        """The thread that collects, 0 while none does."""
+        gc.callbacks.append(self._note)
+
+    def _note(self, phase: str, info: Any) -> None:
+        self.thread = threading.get_ident() if phase == "start" else 0
+
+    def runs_here(self) -> bool:
+        """Say whether the caller is a finalizer, called by the collector."""
+        return self.thread == threading.get_ident()
 
 
 class Bound:
@@ -81,6 +98,7 @@ def give_back(bound: Bound) -> None:
         connection.close()
 
 
+collector = Collector()
 reaper = Reaper()
 
 os.register_at_fork(after_in_child=reaper.reset)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import weakref
+from functools import partial
+from threading import get_ident
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,7 @@ from pool_doctor.adapters.explain import explain_timeout
 from pool_doctor.recording import layout
 from pool_doctor.recording.checkout import OwnConnection
 from pool_doctor.recording.recorder import recorder
+from pool_doctor.recording.scope import current
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,6 +51,8 @@ class LifecycleMixin(_Base):
     _own_connection: OwnConnection | None = None
     _pinned_by = ""
     _holds = 0
+    _connecting = False
+    """Whether a connection or cursor is being made: what runs meanwhile, as in receivers, ends no need and pins not."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -74,8 +79,17 @@ class LifecycleMixin(_Base):
 
     # Asked for, there, given back.
 
+    def connect(self) -> None:
+        """Connect to the database. Assume that the connection is closed."""
+        outer, self._connecting = self._connecting, True
+        try:
+            super().connect()
+        finally:
+            self._connecting = outer
+
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
-        self._end_checkout()  # of a connection that was dropped without close()
+        if self._checkout is not None:  # of a connection that was dropped without close()
+            self._end_checkout()
         asked = self._ask()
         try:
             connection = super().get_new_connection(conn_params)
@@ -158,8 +172,10 @@ class LifecycleMixin(_Base):
     def _prepare_cursor(self, cursor: Any) -> CursorWrapper:
         wrapped = super()._prepare_cursor(cursor)
         checkout = self._checkout
-        if checkout is None or not checkout.needed_since:
+        if checkout is None or checkout.closed:
             self._begin_need()
+        elif not checkout.needed_since:
+            checkout.needed_since = monotonic_ns()
         self._open_cursors.append(weakref.ref(cursor))
         kinds = type(wrapped), type(cursor)
         followed = cursors.followed.get(kinds) or cursors.follow(*kinds)
@@ -221,12 +237,17 @@ class LifecycleMixin(_Base):
         if not known:
             self._check_need()
 
+    def _has_open_cursors(self) -> bool:
+        known = self._open_cursors
+        known[:] = [other for other in known if _is_open(other(), None)]
+        return bool(known)
+
     def _check_need(self) -> None:
         """End the need unless something still needs the connection."""
         connection = self.connection
         if (
             connection is None
-            or self._open_cursors
+            or (self._open_cursors and self._has_open_cursors())
             or self.in_atomic_block
             or self._pinned_by
             or self._holds
@@ -243,19 +264,44 @@ class LifecycleMixin(_Base):
             except Exception:
                 recorder.failed()
 
+    def in_transaction(self) -> bool:
+        """Say whether a transaction is open on the server."""
+        connection = self.connection
+        return connection is not None and _IDLE < connection.pgconn.transaction_status < _UNKNOWN
+
     # Pinned.
 
     def pin(self, kind: str) -> None:
-        """Keep the connection until close(): a statement of this kind has changed its session."""
-        if self._pinned_by:
+        """Keep the connection until the scope ends or close(): a statement of this kind has changed its session."""
+        if self._pinned_by or self._connecting:
             return
         self._pinned_by = kind
+        scope = current.get()
+        if scope is not None:
+            scope.at_end.append(partial(_end_pin, weakref.ref(self)))
         checkout = self._checkout
         if checkout is not None:
             try:
                 checkout.pinned(kind, checkout.ring.site_of_call(_ABOVE_ADOPT))
             except Exception:
                 recorder.failed()
+
+    def end_pin(self) -> None:
+        """Undo pin(), unless something else needs the connection too, or this is not its thread: then until close()."""
+        if (
+            self._pinned_by
+            and self.connection is not None
+            and not self._holds
+            and not self.in_atomic_block
+            and not self._has_open_cursors()
+            and not _IDLE < self.connection.pgconn.transaction_status < _UNKNOWN
+            and self._thread_ident == get_ident()
+        ):
+            self._unpin()
+
+    def _unpin(self) -> None:
+        self._pinned_by = ""
+        self._check_need()
 
     def begin_hold(self) -> None:
         """Keep the connection, from the next query on, until as many end_hold() calls have come."""
@@ -265,6 +311,12 @@ class LifecycleMixin(_Base):
         """Undo one begin_hold()."""
         self._holds -= 1
         self._check_need()
+
+
+def _end_pin(reference: weakref.ref[LifecycleMixin]) -> None:
+    wrapper = reference()
+    if wrapper is not None:
+        wrapper.end_pin()
 
 
 def _is_open(known: Any, closed: Any) -> bool:

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections import deque
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.db import DatabaseError
 from django.db.backends.signals import connection_created
 from django.db.backends.utils import debug_transaction
+from psycopg.pq import TransactionStatus
 
 from pool_doctor.adapters import pools
-from pool_doctor.adapters.abandoned import reaper
+from pool_doctor.adapters.abandoned import collector, reaper
 from pool_doctor.adapters.lifecycle import LifecycleMixin, _wrappers
 from pool_doctor.adapters.native_pool import recent_first
 from pool_doctor.adapters.receivers import each_checkout
@@ -31,7 +33,9 @@ _next_serial = itertools.count(1).__next__
 _left_to_parent: list[Any] = []
 
 # What connect() sets for a new logical connection, and a physical one that is bound to a logical one must not touch.
+_LOGS = ("queries_log", "execute_wrappers")
 _LOGICAL_STATE = (
+    *_LOGS,
     "autocommit",
     "in_atomic_block",
     "savepoint_ids",
@@ -56,8 +60,6 @@ class ReleasingMixin(LifecycleMixin):
     _connection_pools: ClassVar[dict[str, Any]] = {}
     _released = False
     """Whether there is a logical connection without a physical one."""
-    _connecting = False
-    """Whether a cursor or connection is being made: the end of a query that runs meanwhile ends no need."""
     _handed_over: _HandedOver | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -77,20 +79,18 @@ class ReleasingMixin(LifecycleMixin):
         if self._released:
             self._bind()
             return
-        outer, self._connecting = self._connecting, True
         try:
             super().connect()
         except BaseException:
             self._give_up()
             raise
-        finally:
-            self._connecting = outer
         self._meet(self.connection)
         self._note_bound(self.connection)
 
     def _cursor(self, name: str | None = None) -> Any:
         # What hooks into ensure_connection() may run a query: the end of that query does not end the need for this one.
         outer, self._connecting = self._connecting, True
+        without = self.connection is None
         try:
             if self._released:
                 try:
@@ -99,6 +99,11 @@ class ReleasingMixin(LifecycleMixin):
                     with self.wrap_database_errors:
                         raise
             return super()._cursor(name)
+        except BaseException:
+            self._connecting = outer
+            if without:  # what this call has bound, nobody else needs
+                self._check_need()
+            raise
         finally:
             self._connecting = outer
 
@@ -109,13 +114,14 @@ class ReleasingMixin(LifecycleMixin):
         except BaseException as error:
             self._note_failure(asked, error)
             raise
+        self._released = False
         try:
             self._got(asked)
             self._prepare(connection)
         except BaseException:
             self._give_up()
+            self._released = True
             raise
-        self._released = False
         self._note_bound(connection)
 
     def _prepare(self, connection: Any) -> None:
@@ -123,11 +129,7 @@ class ReleasingMixin(LifecycleMixin):
         if getattr(self._physical(connection), "_serial", 0) not in self._met:
             self._introduce(connection)
         elif each_checkout.wanted(self.__class__):
-            outer, self._connecting = self._connecting, True
-            try:
-                connection_created.send(sender=self.__class__, connection=self)
-            finally:
-                self._connecting = outer
+            self._announce(connection)
         if connection.autocommit is not self.autocommit:
             self._set_autocommit(self.autocommit)
 
@@ -136,19 +138,41 @@ class ReleasingMixin(LifecycleMixin):
         logical = {name: getattr(self, name) for name in _LOGICAL_STATE}
         self.run_on_commit = []
         self.run_commit_hooks_on_set_autocommit_on = False
-        self._released = False
+        self._hide_queries()
         self._handed_over = _HandedOver(connection)
-        outer, self._connecting = self._connecting, True
         try:
             super().connect()
         finally:
-            self._connecting = outer
             self._handed_over = None
-            self._released = True
             self.connection = connection
-            for name, value in logical.items():
-                setattr(self, name, value)
+            vars(self).update(logical)
+        self._leave_no_transaction(connection)
         self._meet(connection)
+
+    def _announce(self, connection: Any) -> None:
+        """Send connection_created for a connection that this wrapper has met, in the mode that connect() sends it in."""
+        logical = {name: getattr(self, name) for name in _LOGS}
+        outer, self._connecting = self._connecting, True
+        autocommit = self.autocommit or self.settings_dict["AUTOCOMMIT"]
+        if connection.autocommit is not autocommit:
+            self._set_autocommit(autocommit)
+        self._hide_queries()
+        try:
+            connection_created.send(sender=self.__class__, connection=self)
+        finally:
+            self._connecting = outer
+            vars(self).update(logical)
+        self._leave_no_transaction(connection)
+
+    def _hide_queries(self) -> None:
+        # What receivers run is no query of the program: on the stock engine it ran before, when the connection was made.
+        self.queries_log = deque(maxlen=0)
+        self.execute_wrappers = []
+
+    def _leave_no_transaction(self, connection: Any) -> None:
+        # With AUTOCOMMIT off in settings, a receiver's query has begun one; the program's may need to be none.
+        if self.autocommit and self._physical(connection).pgconn.transaction_status == TransactionStatus.INTRANS:
+            connection.commit()
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         if self._handed_over is not None:  # recorded already
@@ -174,6 +198,8 @@ class ReleasingMixin(LifecycleMixin):
     def _need_ended(self) -> None:
         connection = self.connection
         pool = getattr(connection, "_pool", None)
+        if collector.thread and collector.runs_here():
+            return  # at the next use
         if pool is None or self._connecting or self._thread_sharing_count:
             super()._need_ended()
         else:
@@ -220,7 +246,12 @@ class ReleasingMixin(LifecycleMixin):
 
     def pin(self, kind: str) -> None:
         super().pin(kind)
-        self._bound.changed = True
+        self._bound.changed = bool(self._pinned_by)
+
+    def _unpin(self) -> None:
+        if getattr(self.connection, "_pool", None) is not None:
+            self._reset_session(self.connection)
+        super()._unpin()
 
     def _reset_session(self, connection: Any) -> None:
         """Make the session like any other again: nobody has met it, and it is configured anew."""
@@ -255,14 +286,22 @@ class ReleasingMixin(LifecycleMixin):
 
     def get_autocommit(self) -> bool:
         """Get the autocommit state."""
-        return self.autocommit if self._released else super().get_autocommit()
+        if self._released:
+            return self.autocommit
+        fresh = self.connection is None
+        autocommit = super().get_autocommit()
+        if fresh:
+            self._check_need()
+        return autocommit
 
     def set_autocommit(self, autocommit: bool, force_begin_transaction_with_broken_autocommit: bool = False) -> None:
         """Enable or disable autocommit. Only atomic() binds a connection for it."""
         if not self._released or force_begin_transaction_with_broken_autocommit:
-            super().set_autocommit(autocommit, force_begin_transaction_with_broken_autocommit)
-            if autocommit:
-                self._check_need()
+            try:
+                super().set_autocommit(autocommit, force_begin_transaction_with_broken_autocommit)
+            finally:
+                if autocommit or not force_begin_transaction_with_broken_autocommit:
+                    self._check_need()
             return
         self.validate_no_atomic_block()
         if not autocommit:
@@ -307,12 +346,13 @@ class ReleasingMixin(LifecycleMixin):
     def leave_to_parent(self) -> None:
         """Let go of what belongs to the parent process, whose sockets this child must not touch."""
         connection = self.connection
-        self._released = False
-        if getattr(connection, "_pool", None) is None:
+        if getattr(connection, "_pool", None) is not None:
+            _silence(self._physical(connection))
+            self._bound.connection = None
+            self.connection = None
+        elif not self._released:
             return
-        _silence(self._physical(connection))
-        self._bound.connection = None
-        self.connection = None
+        self._released = False
         if self.in_atomic_block:
             self.closed_in_transaction = True
             self.needs_rollback = True

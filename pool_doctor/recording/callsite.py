@@ -6,12 +6,18 @@ import os
 import sys
 import sysconfig
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from types import FrameType
 
-    from pool_doctor.recording.ring import Names
+
+class Names(Protocol):
+    """Keeps each name under a number, from 1 on."""
+
+    def number(self, name: str) -> int:
+        """Return the number of a name, which is a new one where the name is."""
+
 
 _PACKAGES = tuple({sysconfig.get_path(name) + os.sep for name in ("purelib", "platlib")})
 _STANDARD = tuple({sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib")})

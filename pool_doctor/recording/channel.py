@@ -50,6 +50,11 @@ class Channel:
         self.attach()
         self._describe()
 
+    def detach(self) -> None:
+        """Let go of the ring's memory, which is about to be the parent's alone."""
+        for words in (self.wait, self.hold, self.needed):
+            words.release()
+
     def attach(self) -> None:
         """Write to the memory that the ring has now."""
         base = self.base
@@ -125,7 +130,7 @@ class Channel:
         checkout.since = checkout.needed_since = now
         checkout.site = site
         checkout.needed = checkout.queries = checkout.query_time = 0
-        checkout.seen_queries = checkout.seen_query_time = 0
+        checkout.segments = []
         checkout.closed = False
         scope.open.add(checkout)
         name = ring.scope_numbers.get(scope.name) or ring.scopes.number(scope.name)

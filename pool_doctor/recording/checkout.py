@@ -37,8 +37,7 @@ class Checkout:
         "ring",
         "row",
         "scope",
-        "seen_queries",
-        "seen_query_time",
+        "segments",
         "since",
         "site",
         "usage",
@@ -66,9 +65,8 @@ class Checkout:
     needed: int
     queries: int
     query_time: int
-    seen_queries: int
-    """How many of the queries are in the events of earlier needed segments."""
-    seen_query_time: int
+    segments: list[int]
+    """Start and duration of each needed segment that has ended and is not in an event yet."""
 
     def rename(self) -> None:
         """Show the scope's new name in the table of open checkouts."""
@@ -81,59 +79,59 @@ class Checkout:
         self.ring.cells[self.idle_cell] = 0
         return monotonic_ns()
 
-    def query_ended(self, started: int, count: int = 1) -> None:
-        """Note that the query that began at ``started`` has ended, well or not; ``count`` 0: one more fetch of it."""
+    def query_ended(
+        self, started: int, count: int = 1, sql: object = None, in_transaction: bool = False
+    ) -> None:
+        """Note that the query that began at ``started`` has ended, well or not; ``count`` 0: one more fetch of it.
+
+        ``sql`` and ``in_transaction`` are for the scope's collector; see there.
+        """
         now = monotonic_ns()
+        self.ring.cells[self.idle_cell] = now
         self.queries += count
         self.query_time += now - started
-        self.ring.cells[self.idle_cell] = now
         if self.scope.collector is not None:
-            self.scope.collector.query(self, started, now)
+            self.scope.collector.query(self, started, now, sql, in_transaction)
 
     def transaction_ended(self, started: int) -> None:
         """Note that a commit or rollback that began at ``started`` is done: time in which the server works."""
         now = monotonic_ns()
         self.query_time += now - started
         self.ring.cells[self.idle_cell] = now
+        if self.scope.collector is not None:
+            self.scope.collector.transaction_ended(self, started, now)
 
     def need_ended(self) -> None:
         """Note that the connection is not needed any more: it could go back now."""
         now = monotonic_ns()
         started = self.needed_since
-        duration = now - started
         self.needed_since = 0
-        self.needed += duration
-        queries = self.queries
-        query_time = self.query_time
-        scope = self.scope
-        ring = self.ring
-        number = ring.claim()
-        _write_event(
-            ring.memory,
-            ring.events_at + number % ring.ring_size * layout.EVENT_BYTES,
-            number,
-            layout.SEGMENT,
+        self.needed += now - started
+        segments = self.segments
+        segments += (started, now - started)
+        if len(segments) == layout.SEGMENT_FIELDS:
+            self.write_segments()
+        if self.scope.collector is not None:
+            self.scope.collector.segment(self, started, now)
+
+    def write_segments(self) -> None:
+        """Write the needed segments that were noted since the last time, in one event."""
+        segments = self.segments
+        number = len(segments) // 2
+        segments += [0] * (layout.SEGMENT_FIELDS - len(segments))
+        self.ring.record(
+            layout.SEGMENTS,
             self.channel.index,
             layout.OK,
             0,
-            ring.scope_numbers.get(scope.name, 0),
+            self.ring.scope_numbers.get(self.scope.name, 0),
             self.site,
-            scope.id,
-            queries - self.seen_queries,
+            self.scope.id,
+            number,
             0,
-            started,
-            duration,
-            0,
-            0,
-            query_time - self.seen_query_time,
-            0,
-            number & 0xFFFFFFFF,
+            *segments,
         )
-        ring.cells[layout.RECORDED] = number
-        self.seen_queries = queries
-        self.seen_query_time = query_time
-        if scope.collector is not None:
-            scope.collector.segment(self, started, now)
+        self.segments = []
 
     def pinned(self, kind: str, site: int) -> None:
         """Note that a statement of this kind, at this line, keeps the connection from going back."""
@@ -159,6 +157,8 @@ class Checkout:
             0,
             0,
         )
+        if self.scope.collector is not None:
+            self.scope.collector.pinned(self, kind, site)
 
     def returned(self) -> None:
         """Note that the connection goes back, and write the checkout's event. Only the first call counts."""
@@ -175,6 +175,8 @@ class Checkout:
             flags = 0
             if self.needed_since:
                 self.need_ended()
+            if self.segments:
+                self.write_segments()
         needed = self.needed
         channel = self.channel
         ring = self.ring

@@ -174,7 +174,10 @@ def event_end(record: tuple[int, ...]) -> int:
         return record[10] + record[15]
     if kind == layout.CHECKOUT:
         return record[10] + record[11] + record[12]
-    return record[10] + record[11]
+    if kind == layout.SEGMENTS:
+        last = 8 + 2 * record[8]
+        return record[last] + record[last + 1]
+    return record[10]
 
 
 def _changed(events: bytes, again: bytes | None) -> frozenset[int]:

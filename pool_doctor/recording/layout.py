@@ -88,14 +88,16 @@ EVENT = struct.Struct("=QBBBBHHIII qqqqqq I".replace(" ", ""))
 EVENT_BYTES = EVENT.size
 
 CHECKOUT = 1  # start, wait, hold, needed, query time, 0
-SEGMENT = 2  # start, duration, 0, 0, query time, 0
+SEGMENTS = 2  # up to three needed segments of one checkout (how many stands in place of queries): start, duration, ...
 REQUEST = 3  # start, wait, hold, needed, query time, duration
 PIN = 4  # start; the site's name says the kind of statement too
+
+SEGMENT_FIELDS = 6
 
 OK, TIMEOUT, ERROR = 0, 1, 2
 
 FIRST = 1  # flag of a REQUEST: the first of the (one for each alias) events of its run
-WHOLE = 2  # flag of a CHECKOUT: needed from first to last; it has no SEGMENT event of its own
+WHOLE = 2  # flag of a CHECKOUT: needed from first to last; it has no SEGMENTS event of its own
 
 NO_ALIAS = 255
 

@@ -69,6 +69,8 @@ class Recorder:
     def after_fork(self) -> None:
         """Begin anew in a forked child; the file and all that is open are the parent's."""
         if self.ring is not None:
+            for channel in self._channels.values():
+                channel.detach()
             self.ring.detach()
             for channel in self._channels.values():
                 channel.attach()

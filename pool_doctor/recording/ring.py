@@ -179,10 +179,13 @@ class Ring:
     def detach(self) -> None:
         """Leave the file and its lock to the parent, in a forked child. What is still written here goes nowhere.
 
-        The old mapping, which keeps the lock too, goes when nothing refers to it any more.
+        Whatever kept the old words raises ValueError when it uses them: it can't reach the parent's file. Channels let
+        go of theirs first.
         """
         private = mmap.mmap(-1, self.geometry.size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         private[: self.events_at] = self.memory[: self.events_at]
+        self.cells.release()
+        self.memory.close()  # its own copy of the descriptor keeps the lock as well
         self.memory = private
         self.cells = memoryview(private).cast("Q")
         self._let_go()

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Protocol
 from pool_doctor.recording import layout
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pool_doctor.recording.channel import Channel
     from pool_doctor.recording.checkout import Checkout
     from pool_doctor.recording.ring import Ring
@@ -30,8 +32,14 @@ class Collector(Protocol):
     def checked_out(self, checkout: Checkout) -> None:
         """Note that a connection is there."""
 
-    def query(self, checkout: Checkout, started: int, ended: int) -> None:
-        """Note that a query ran."""
+    def query(self, checkout: Checkout, started: int, ended: int, sql: object, in_transaction: bool) -> None:
+        """Note that a query ran: what the cursor was given, if it is known, and whether a transaction is open now."""
+
+    def transaction_ended(self, checkout: Checkout, started: int, ended: int) -> None:
+        """Note that a commit or rollback ran."""
+
+    def pinned(self, checkout: Checkout, kind: str, site: int) -> None:
+        """Note that a statement of this kind, at the line of this number, keeps the connection from going back."""
 
     def segment(self, checkout: Checkout, started: int, ended: int) -> None:
         """Note that the connection was needed from ``started`` to ``ended``."""
@@ -56,7 +64,7 @@ class Usage:
 class Scope:
     """One run of a named piece of work."""
 
-    __slots__ = ("collector", "ended", "id", "kind", "name", "open", "outer", "started", "usages")
+    __slots__ = ("at_end", "collector", "ended", "id", "kind", "name", "open", "outer", "started", "usages")
 
     def __init__(self, name: str, kind: str, outer: Scope | None = None) -> None:
         self.name = name
@@ -67,7 +75,9 @@ class Scope:
         self.ended = False
         self.open: set[Checkout] = set()
         self.usages: dict[Channel, Usage] = {}
-        self.collector: Collector | None = None
+        self.collector: Collector | None = outer.collector if outer is not None else None
+        self.at_end: list[Callable[[], None]] = []
+        """Called when the scope ends, before its sums are written."""
 
     def rename(self, name: str) -> None:
         """Call this work something else, now that more is known of it."""
@@ -89,6 +99,8 @@ class Scope:
         """
         if self.ended:
             return
+        while self.at_end:
+            self.at_end.pop()()
         self.ended = True
         now = monotonic_ns()
         for checkout in tuple(self.open):

@@ -70,7 +70,7 @@ def test_what_is_written_is_what_is_read(recorder: Recorder, rings: Path) -> Non
     ring = channel_of(recorder).ring
     fields = [
         (layout.CHECKOUT, 0, layout.TIMEOUT, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11),
-        (layout.SEGMENT, 7, layout.OK, 255, 255, 1023, 2**32 - 1, 2**32 - 1, 2**32 - 1, *[2**63 - 1] * 6),
+        (layout.REQUEST, 7, layout.OK, 255, 255, 1023, 2**32 - 1, 2**32 - 1, 2**32 - 1, *[2**63 - 1] * 6),
         (layout.REQUEST, layout.NO_ALIAS, layout.OK, layout.FIRST, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0),
     ]
     for event in fields:
@@ -84,7 +84,7 @@ def test_what_is_written_is_what_is_read(recorder: Recorder, rings: Path) -> Non
 def test_the_newest_events_stay(recorder: Recorder, rings: Path, written: int) -> None:
     ring = channel_of(recorder).ring
     for number in range(written):
-        ring.record(layout.SEGMENT, 0, 0, 0, 0, 0, 0, 0, 0, number, 0, 0, 0, 0, 0)
+        ring.record(layout.REQUEST, 0, 0, 0, 0, 0, 0, 0, 0, number, 0, 0, 0, 0, 0)
     records, image = records_of(ring_file(rings))
     assert [record[10] for record in records] == list(range(max(written - RING_SIZE, 0), written))
     assert (image.torn, image.newest) == (0, written)
@@ -169,7 +169,7 @@ def test_no_event_of_sixteen_threads_is_lost(rings: Path) -> None:
     records, image = records_of(ring_file(rings))
     kinds = [record[1] for record in records]
     assert (image.torn, image.newest) == (0, THREADS * 200 * 3)
-    assert [kinds.count(kind) for kind in (layout.CHECKOUT, layout.SEGMENT, layout.REQUEST)] == [THREADS * 200] * 3
+    assert [kinds.count(kind) for kind in (layout.CHECKOUT, layout.REQUEST)] == [THREADS * 200] * 2
 
 
 @pytest.mark.usefixtures("busy_switching")
@@ -244,7 +244,20 @@ def test_the_table_says_who_holds_since_when_and_how_long_idle(recorder: Recorde
     assert set(found) == {"shop/a.py:1 a", "shop/b.py:2 b"}
     assert 0 < found["shop/a.py:1 a"].idle_for < found["shop/a.py:1 a"].held_for
     assert found["shop/b.py:2 b"].idle_for == 0
-    assert [row.site for row in read_alias(rings).open] == ["shop/a.py:1 a", "shop/b.py:2 b"]  # longest first
+    idle.returned()
+    latest = check_out(channel, "shop/c.py:3 c")  # in the row that came free
+    assert [row.site for row in read_alias(rings).open] == ["shop/b.py:2 b", "shop/c.py:3 c"]  # longest first
+    working.returned()
+    latest.returned()
+
+
+@pytest.mark.parametrize("word", [0, layout.OPEN_WORDS - 1, layout.OPEN_SINCE], ids=["serial", "serial again", "since"])
+def test_rows_of_the_table_that_are_being_written_are_left_out(recorder: Recorder, rings: Path, word: int) -> None:
+    channel = channel_of(recorder)
+    torn, whole = check_out(channel, "shop/a.py:1 a"), check_out(channel, "shop/b.py:2 b")
+    channel.cells[torn.row + word] += 10**15
+    assert [row.site for row in read_alias(rings).open] == ["shop/b.py:2 b"]
+    whole.returned()
 
 
 def test_the_pool_is_described_as_it_is_set(recorder: Recorder, rings: Path) -> None:
