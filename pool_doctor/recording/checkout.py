@@ -79,9 +79,7 @@ class Checkout:
         self.ring.cells[self.idle_cell] = 0
         return monotonic_ns()
 
-    def query_ended(
-        self, started: int, count: int = 1, sql: object = None, in_transaction: bool = False
-    ) -> None:
+    def query_ended(self, started: int, count: int = 1, sql: object = None, in_transaction: bool = False) -> None:
         """Note that the query that began at ``started`` has ended, well or not; ``count`` 0: one more fetch of it.
 
         ``sql`` and ``in_transaction`` are for the scope's collector; see there.

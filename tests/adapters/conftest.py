@@ -75,6 +75,11 @@ class Work:
     scope: Scope
     checkouts: list[Checkout] = field(default_factory=list)
     queries: list[float] = field(default_factory=list)
+    statements: list[tuple[object, bool]] = field(default_factory=list)
+    """What each query ran, and whether a transaction was open after it."""
+    transactions: list[float] = field(default_factory=list)
+    """How long each commit or rollback took."""
+    pins: list[str] = field(default_factory=list)
     segments: list[float] = field(default_factory=list)
     returns: list[Checkout] = field(default_factory=list)
     failures: list[int] = field(default_factory=list)
@@ -83,9 +88,18 @@ class Work:
         """See Collector."""
         self.checkouts.append(checkout)
 
-    def query(self, checkout: Checkout, started: int, ended: int) -> None:
+    def query(self, checkout: Checkout, started: int, ended: int, sql: object, in_transaction: bool) -> None:
         """See Collector."""
         self.queries.append((ended - started) / 1e9)
+        self.statements.append((sql, in_transaction))
+
+    def transaction_ended(self, checkout: Checkout, started: int, ended: int) -> None:
+        """See Collector."""
+        self.transactions.append((ended - started) / 1e9)
+
+    def pinned(self, checkout: Checkout, kind: str, site: int) -> None:
+        """See Collector."""
+        self.pins.append(kind)
 
     def segment(self, checkout: Checkout, started: int, ended: int) -> None:
         """See Collector."""
