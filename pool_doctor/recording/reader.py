@@ -77,6 +77,12 @@ def read_file(path: Path, since: float | None = None) -> ProcessSnapshot:
     return process
 
 
+def read_image(path: Path) -> Image:
+    """Return a copy of one ring file with all its events. Raises OSError or ValueError, as read_file() does."""
+    with opened_for_reading(path) as descriptor:
+        return _read(descriptor, twice=is_owned(descriptor))
+
+
 def _read(descriptor: int, *, twice: bool) -> Image:
     size = os.fstat(descriptor).st_size
     if size < layout.HEADER_BYTES:
