@@ -17,6 +17,8 @@ from example_project.bootstrap import BootstrapError, Requirements
 from tests.test_example_guard import alive
 from tests.waiting import until
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.fixture(autouse=True)
 def checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import pytest
 
 from example_project import demo
 
-if TYPE_CHECKING:
-    import pytest
+pytestmark = pytest.mark.heavy
 
 
 def test_the_demonstration_prints_the_report_and_the_comparison(

@@ -17,6 +17,8 @@ from example_project.guard import Guard
 from example_project.servers import ROOT
 from tests.waiting import until
 
+pytestmark = pytest.mark.heavy
+
 # A leader with a worker, of whom only the leader is told to stop.
 LEADER = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(600)'])"
 OWNER = """

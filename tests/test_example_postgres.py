@@ -26,6 +26,8 @@ from tests.waiting import until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.heavy
+
 OWNER = """
 import time
 from example_project import postgres

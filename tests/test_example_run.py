@@ -22,6 +22,8 @@ from tests.waiting import until
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+pytestmark = pytest.mark.heavy
+
 RUN = [sys.executable, str(ROOT / "example_project" / "run.py")]
 
 

@@ -226,10 +226,10 @@ def _state() -> dict[str, Any]:
     for module in (import_module(f"{STOCK}.base"), import_module(f"{THIRD_PARTY}.base")):
         state |= {f"{module.__name__}.{name}": value for name, value in vars(module).items()}
     for name, signal in (("started", request_started), ("finished", request_finished)):
-        state[f"request_{name}"] = [receiver[0] for receiver in signal.receivers]
+        state[f"request_{name}"] = {receiver[0] for receiver in signal.receivers}
     if (celery := _module("celery.signals")) is not None:
         for name in ("task_prerun", "task_postrun"):
-            state[name] = [receiver[0] for receiver in getattr(celery, name).receivers]
+            state[name] = {receiver[0] for receiver in getattr(celery, name).receivers}
     if (tasks := _module("django.tasks")) is not None:
         state |= {f"Task.{name}": value for name, value in vars(tasks.Task).items()}
     return state

@@ -15,6 +15,8 @@ from pool_doctor.analysis.trace import Checkout, MinutePeak, TracedRequest
 
 from .traffic import half_idle, plans, recorded, trace
 
+pytestmark = pytest.mark.heavy
+
 SERVER = Budget(100, 3, 0, 10, 1, 4, 0.25)
 
 

@@ -24,6 +24,8 @@ from tests.django_suite.variants import VARIANTS
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.heavy
+
 PREFIX = f"suite_test_{os.getpid()}"
 
 # A suite that starts a process, says that it is in a test, and never ends.
