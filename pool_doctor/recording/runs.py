@@ -81,7 +81,8 @@ def runs(image: Image, alias: int) -> Iterator[RecordedRun]:
             found = open_runs.pop(scope_id, None)
             checkouts = tuple(found.checkouts) if found is not None else ()
             if len(checkouts) >= record[9]:
-                start = record[10]
+                # A scope that was made for one checkout begins when the connection is there.
+                start = min([record[10], *(checkout.asked for checkout in checkouts[:1])])
                 yield RecordedRun(image.scope(record[5]), start, start + record[15], checkouts, ended=True)
     for left in open_runs.values():
         if left.checkouts:
