@@ -8,6 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import resource
+import selectors
 import signal
 import subprocess
 import sys
@@ -44,6 +45,7 @@ class Program:
             stderr=subprocess.PIPE,
         )
         self.pid = self.process.pid
+        self._unread = ""
 
     def __enter__(self) -> Self:
         return self
@@ -57,9 +59,16 @@ class Program:
 
     def heard(self) -> str:
         """Return the next line that the program says."""
-        line = self.process.stdout.readline()
-        assert line, self.process.stderr.read()
-        return line.rstrip("\n")
+        stdout = self.process.stdout.fileno()
+        while "\n" not in self._unread:
+            with selectors.DefaultSelector() as selector:
+                selector.register(stdout, selectors.EVENT_READ)
+                assert selector.select(timeout=60), "the program says nothing"
+            said = os.read(stdout, 4096).decode()
+            assert said, self.process.stderr.read()
+            self._unread += said
+        line, _, self._unread = self._unread.partition("\n")
+        return line
 
     def tell(self, line: str = "") -> None:
         """Let the program take its next step."""
@@ -96,9 +105,9 @@ def opened(directory: Path, ring_size: int = 1024) -> Channel:
 def work_and_wait(directory: Path, runs: str = "3", held: str = "0") -> None:
     """Do some runs, keep some connections, and wait."""
     channel = opened(directory)
+    kept = [check_out(channel) for _ in range(int(held))]
     for _ in range(int(runs)):
         run(channel)
-    kept = [check_out(channel) for _ in range(int(held))]
     say("ready")
     wait()
     say(len(kept))

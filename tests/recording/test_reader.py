@@ -121,12 +121,11 @@ def test_a_damaged_header(rings: Path, at: int, content: bytes) -> None:
     assert problem_of(patched(real_file(rings), at, content)) == "its header is damaged"
 
 
-@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
-def test_a_damaged_description_of_a_pool(rings: Path, number: float) -> None:
-    at = layout.Geometry(RING_SIZE).aliases + 64 + 128 + 16
-    assert (
-        problem_of(patched(real_file(rings), at, struct.pack("=d", number))) == "its description of a pool is damaged"
-    )
+@pytest.mark.parametrize(("field", "number"), [(0, "nan"), (1, "inf"), (0, "-inf"), (2, "nan"), (3, "inf"), (5, "nan")])
+def test_a_damaged_description_of_a_pool(rings: Path, field: int, number: str) -> None:
+    at = layout.Geometry(RING_SIZE).aliases + 64 + 128 + 16 + 8 * field
+    path = patched(real_file(rings), at, struct.pack("=d", float(number)))
+    assert problem_of(path) == "its description of a pool is damaged"
 
 
 def test_a_size_that_the_file_does_not_have(rings: Path) -> None:
@@ -262,7 +261,9 @@ def test_a_window_over_everything_says_what_the_counters_say(recorder: Recorder,
         run(channel, f"GET {number % 5}/", checkouts=number % 3)
     channel.failed(channel.ask(), 0, layout.TIMEOUT)
     whole = read_one(rings)
-    window = read_one(rings, since_the_start(rings))
+    since = since_the_start(rings)
+    window = read_one(rings, since)
+    assert (window.truncated, window.torn, window.covers_from) == (False, 0, since)
     one, two = whole.aliases["default"], window.aliases["default"]
     assert one.scopes == two.scopes
     assert (one.checkouts, one.timeouts, one.errors) == (two.checkouts, two.timeouts, two.errors)
@@ -296,12 +297,14 @@ def test_a_run_on_two_aliases_is_one_run_of_each(recorder: Recorder, rings: Path
 
 def test_a_window_that_the_ring_does_not_reach_is_truncated(recorder: Recorder, rings: Path) -> None:
     channel = channel_of(recorder)
-    started_at = read_one(rings).started_at
+    for _ in range(RING_SIZE):
+        run(channel)
+    early = later(rings)
     for _ in range(RING_SIZE):
         run(channel)
     process = read_one(rings, since_the_start(rings))
     assert process.truncated
-    assert started_at < process.covers_from <= time.time()
+    assert early < process.covers_from <= time.time()
     assert process.aliases["default"].checkouts == pytest.approx(RING_SIZE / 3, abs=1)
     since = later(rings)
     run(channel)
@@ -315,6 +318,22 @@ def test_a_window_before_the_start_covers_from_the_start(recorder: Recorder, rin
     process = read_one(rings, 1.0)
     assert process.covers_from == process.started_at
     assert process.aliases["default"].checkouts == 1
+
+
+def test_the_peak_of_a_window_is_that_of_its_minutes(recorder: Recorder, rings: Path) -> None:
+    channel = channel_of(recorder)
+    run(channel)
+    (now,) = read_alias(rings).minutes
+    minute = channel.cells[layout.LAST_MINUTE]
+    for ago in (3, 2):
+        row = channel.base + layout.MINUTE_ROWS + (minute - ago) % layout.MINUTES * layout.MINUTE_WORDS
+        for offset, value in enumerate((minute - ago, 9, 1, 77, 88)):
+            channel.cells[row + offset] = value
+    alias = read_alias(rings)
+    assert [round(now.start - row.start) for row in alias.minutes] == [180, 120, 0]
+    assert (alias.minutes[1].checkouts, alias.minutes[1].timeouts, alias.minutes[1].peak_waiting) == (9, 1, 88)
+    window = read_alias(rings, since_the_start(rings))
+    assert (window.peak_in_use, window.peak_waiting, window.minutes) == (1, 1, [now])
 
 
 def test_what_is_open_now_is_shown_in_each_window(recorder: Recorder, rings: Path) -> None:
