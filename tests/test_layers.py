@@ -30,6 +30,8 @@ LAYERS = {
     "pool_doctor.apps": 4,
     "pool_doctor.checks": 4,
     "pool_doctor.panel": 4,
+    "pool_doctor.templatetags": 4,
+    "pool_doctor.toolbar": 4,
 }
 PRESENTATION = 4
 

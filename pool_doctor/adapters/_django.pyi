@@ -7,6 +7,7 @@ from django.db.backends.utils import CursorWrapper as StockCursorWrapper
 
 class DatabaseWrapper(StockDatabaseWrapper):
     _connection_pools: ClassVar[dict[str, Any]]
+    _thread_ident: int
     _thread_sharing_count: int
 
     def _close(self) -> None: ...

@@ -24,7 +24,7 @@ class Collector:
         """The thread that collects, 0 while none does."""
         gc.callbacks.append(self._note)
 
-    def _note(self, phase: str, info: Any) -> None:
+    def _note(self, phase: str, _info: dict[str, int]) -> None:
         self.thread = threading.get_ident() if phase == "start" else 0
 
     def runs_here(self) -> bool:

@@ -162,7 +162,7 @@ followed: dict[tuple[type, type], type] = {}
 def follow(wrapped: type, cursor: type) -> type:
     """Return the followed class for a kind of wrapper around a kind of psycopg cursor, and remember it."""
     result = wrapped
-    if issubclass(wrapped, CursorWrapper) and not issubclass(wrapped, FollowedCursor):
+    if issubclass(wrapped, _Base) and not issubclass(wrapped, FollowedCursor):
         mixin = FollowedServerCursor if issubclass(cursor, ServerCursor) else FollowedCursor
         members = {"__doc__": wrapped.__doc__, "inherited_execute": wrapped._execute}  # noqa: SLF001
         result = type(wrapped.__name__, (mixin, wrapped), members)

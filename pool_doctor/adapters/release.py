@@ -150,7 +150,7 @@ class ReleasingMixin(LifecycleMixin):
         self._meet(connection)
 
     def _announce(self, connection: Any) -> None:
-        """Send connection_created for a connection that this wrapper has met, in the mode that connect() sends it in."""
+        """Send connection_created for a connection that this wrapper has met, in the mode in which connect() does."""
         logical = {name: getattr(self, name) for name in _LOGS}
         outer, self._connecting = self._connecting, True
         autocommit = self.autocommit or self.settings_dict["AUTOCOMMIT"]
@@ -165,7 +165,7 @@ class ReleasingMixin(LifecycleMixin):
         self._leave_no_transaction(connection)
 
     def _hide_queries(self) -> None:
-        # What receivers run is no query of the program: on the stock engine it ran before, when the connection was made.
+        # What receivers run is no query of the program: on the stock engine it ran when the connection was made.
         self.queries_log = deque(maxlen=0)
         self.execute_wrappers = []
 
