@@ -1,4 +1,4 @@
-"""Connections that are cut at each point of a query's life: the same errors as on the stock engine, and nothing lost."""
+"""Connections cut at each point of a query's life: the same errors as on the stock engine, and nothing lost."""
 
 from __future__ import annotations
 
