@@ -82,6 +82,7 @@ def servers(
                 )
             )
             shop.get("/quick/")  # makes the pool, which the first checkout waits for outside of getconn()
+            until(lambda: shop.alias().in_use == 0)
             return shop, witness
 
         yield serve
