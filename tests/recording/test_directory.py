@@ -177,13 +177,16 @@ def test_projects_and_users_have_directories_of_their_own(monkeypatch: pytest.Mo
     assert default_directory("/srv/shop").parent.name == "pool_doctor-4711"
 
 
-def test_a_planted_link_is_never_followed(rings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("plant", [Path.symlink_to, Path.hardlink_to])
+def test_a_planted_link_is_never_followed(
+    rings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plant: Callable[[Path, Path], None]
+) -> None:
     target = tmp_path / "precious"
     target.write_text("precious")
     rings.mkdir(mode=0o700)
     monkeypatch.setattr("pool_doctor.recording.ring.time.time_ns", lambda: 0xABC)
     for suffix in (directory.SUFFIX, directory.DRAFT_SUFFIX):
-        (rings / f"{os.getpid()}-abc{suffix}").symlink_to(target)
+        plant(rings / f"{os.getpid()}-abc{suffix}", target)
     recorder = started(rings)
     run(channel_of(recorder))
     recorder.stop()

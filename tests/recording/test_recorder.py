@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +18,6 @@ from tests.recording.driving import channel_of, check_out, description, read_one
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from tests.recording.programs import Program
 
@@ -175,6 +176,20 @@ def test_stop_lets_go_of_the_file_which_stays_readable(recorder: Recorder, rings
     assert not recorder.enabled
     assert recorder.channel(description()) is None
     kept.returned()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs a system that lists open files")
+def test_stop_leaves_no_file_open(recorder: Recorder, rings: Path) -> None:
+    def open_files() -> list[str]:
+        links = [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+        return [target for target in map(os.readlink, links) if target.startswith(str(rings))]
+
+    channel = channel_of(recorder)
+    assert open_files()
+    recorder.stop()
+    del channel
+    gc.collect()  # a ring and its names know each other
+    assert open_files() == []
 
 
 def test_reset_begins_a_new_file(recorder: Recorder, rings: Path) -> None:

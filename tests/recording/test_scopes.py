@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pool_doctor.recording import layout, work
+from pool_doctor.recording.image import Image
 from pool_doctor.recording.scope import Scope, current, thread_scope
 from pool_doctor.recording.work import begin, end, scope
 from tests.recording.driving import channel_of, check_out, query, read_alias, run, since_the_start
@@ -313,6 +314,9 @@ def test_renaming_beyond_the_table_of_open_checkouts(channel: Channel, rings: Pa
     beyond.returned()
     end(request)
     assert counted(rings) == {"GET late/": (1, 1)}
+    (path,) = rings.glob("*.ring")
+    image = Image(path.read_bytes())
+    assert [image.scope(record[5]) for record in image.records()] == ["GET late/"] * 2
     for checkout in kept:
         checkout.returned()
 
