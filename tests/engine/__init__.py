@@ -1,0 +1,1 @@
+"""The semantics of the releasing engine: for a correct program, what Django's stock engine does."""
