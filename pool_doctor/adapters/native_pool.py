@@ -31,7 +31,10 @@ class RecentFirstPool(ConnectionPool[Connection[Any]]):
 
     def getconn(self, timeout: float | None = None) -> Any:
         """Return a connection, the one that came back last where some are idle. See the base class."""
-        if timeout is None and self.timeout > 0 and not self._closed and not _logs(logging.INFO):
+        if timeout is not None or self.timeout <= 0 or self._closed or _logs(logging.INFO):
+            return super().getconn(timeout)
+        connection = None
+        try:
             with self._lock:
                 idle = self._pool
                 if idle and not (self._check and self._is_stale(idle[-1])):
@@ -40,25 +43,39 @@ class RecentFirstPool(ConnectionPool[Connection[Any]]):
                         self._nconns_min = left
                     self._stats[self._REQUESTS_NUM] += 1
                     connection = idle[-1]
-                    connection._pool = self  # noqa: SLF001 - what the base class does
-                    # Last, and not pop(): a signal is handled after a call, and would take the connection with it.
+                    # Signals are handled after calls: pop() could take the connection and not return it.
                     del idle[-1]
-                    return connection
-        return super().getconn(timeout)
+                    connection._pool = self  # noqa: SLF001 - what the base class does
+        except BaseException:
+            if connection is not None:
+                self.putconn(connection)
+            raise
+        return connection or super().getconn()
 
     def putconn(self, conn: Any) -> None:
-        """Take a connection back. See the base class."""
-        if (
+        """Take a connection back. See the base class.
+
+        Where that is interrupted, ``conn._pool`` is None once the connection is back.
+        """
+        if self._is_fit(conn):
+            with self._lock:
+                if not (self._waiting or self._closed or self._pool_full_event):
+                    if self._check:
+                        conn._idle_since = monotonic()  # noqa: SLF001
+                    conn._pool = None  # noqa: SLF001
+                    self._pool.append(conn)
+                    return
+        super().putconn(conn)
+
+    def _is_fit(self, conn: Any) -> bool:
+        return (
             getattr(conn, "_pool", None) is self
             and conn.pgconn.transaction_status == _IDLE
             and not self._reset
             and conn._expire_at > monotonic()  # noqa: SLF001
             and not (self._drained_at and conn._created_at <= self._drained_at)  # noqa: SLF001
             and not _logs(logging.INFO)
-        ):
-            self._add_to_pool(conn)
-        else:
-            super().putconn(conn)
+        )
 
     def _getconn_unchecked(self, timeout: float) -> Any:
         # The base class leaves the place of a client that KeyboardInterrupt takes out of the queue, where it would

@@ -203,8 +203,7 @@ class ReleasingMixin(LifecycleMixin):
         if pool is None or self._connecting or self._thread_sharing_count:
             super()._need_ended()
         else:
-            self._released = True
-            self._return(connection, pool)
+            self._return(connection, pool, released=True)
 
     def _give_up(self) -> None:
         """Return a connection that could not be made ready. Without a pool it stays, as on the stock engine."""
@@ -213,7 +212,8 @@ class ReleasingMixin(LifecycleMixin):
         if pool is not None:
             self._return(connection, pool)
 
-    def _return(self, connection: Any, pool: Any) -> None:
+    def _return(self, connection: Any, pool: Any, *, released: bool = False) -> None:
+        """Give the connection back; ``released`` says whether the logical connection goes on without it."""
         channel = self._channel
         try:
             # First, because another thread may have the connection before _put() returns.
@@ -221,19 +221,29 @@ class ReleasingMixin(LifecycleMixin):
         finally:
             self.connection = None
             self._bound.connection = None
-            self._put(connection, pool)
+            self._released = released
+            try:
+                self._put(connection, pool)
+            except BaseException:
+                if getattr(connection, "_pool", None) is pool:  # interrupted before the pool had it
+                    self._put(connection, pool)
+                raise
         if channel is not None:
             channel.sized(*pools.gauge(pool))
 
     def _close(self) -> None:
         self._released = False
         connection = self.connection
-        self._bound.connection = None
-        try:
-            if self._pinned_by and getattr(connection, "_pool", None) is not None:
-                self._reset_session(connection)
-        finally:
+        pool = getattr(connection, "_pool", None)
+        if pool is None:
             super()._close()
+            return
+        with self.wrap_database_errors:
+            try:
+                if self._pinned_by:
+                    self._reset_session(connection)
+            finally:
+                self._return(connection, pool)
 
     def close(self) -> None:
         """End the logical connection, and give a bound physical one back."""
