@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.db import connections
 from django.db.backends.base.base import RAN_DB_VERSION_CHECK
 from django.db.backends.postgresql.base import DatabaseWrapper as PostgreSQLWrapper
@@ -161,7 +163,12 @@ def global_alias(connect: Callable[..., Any]) -> Iterator[Callable[..., None]]:
     def global_alias(**settings: Any) -> None:
         connections.settings[ALIAS] = connect(**settings).settings_dict
 
+    def forget() -> None:
+        if hasattr(connections._connections, ALIAS):
+            connections[ALIAS].close()
+            del connections[ALIAS]
+
     yield global_alias
-    if hasattr(connections._connections, ALIAS):
-        del connections[ALIAS]
+    forget()
+    asyncio.run(sync_to_async(forget)())  # in the thread that all of asgiref's work shares
     del connections.settings[ALIAS]
