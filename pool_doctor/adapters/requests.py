@@ -8,6 +8,7 @@ because what a signal's receiver sets there does not reach the request's own con
 from __future__ import annotations
 
 import functools
+import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.base import BaseHandler
 from django.core.signals import request_finished, request_started
 
+from pool_doctor.adapters import webserver
 from pool_doctor.adapters.patching import Patches
 from pool_doctor.recording.recorder import recorder
 from pool_doctor.recording.scope import Scope, current
@@ -62,7 +64,16 @@ def _started(*, environ: dict[str, Any] | None = None, **_: Any) -> None:
     # A request that is not being handled any more, and whose response was never closed; else a request in a request.
     if outer is not None and outer.kind == "wsgi" and outer is not _handled.get():
         end(outer)
-    begin(_before_routing(environ.get("REQUEST_METHOD")), "wsgi")
+    scope = begin(_before_routing(environ.get("REQUEST_METHOD")), "wsgi")
+    try:
+        if recorder.threads is None:
+            recorder.note_threads(webserver.threads(environ))
+        for name in webserver.HEADERS:
+            if name in environ:
+                scope.queued = webserver.queued(environ[name], time.time())
+                break
+    except Exception:
+        recorder.failed()
 
 
 def _finished(**_: Any) -> None:
@@ -78,12 +89,23 @@ def _call(original: Callable[..., Any]) -> Callable[..., Any]:
             await original(self, scope, receive, send)
             return
         request = begin(_before_routing(scope.get("method")), "asgi")
+        _note_queue(request, scope)
         try:
             await original(self, scope, receive, send)
         finally:
             end(request)
 
     return __call__
+
+
+def _note_queue(request: Scope, scope: dict[str, Any]) -> None:
+    try:
+        for name, value in scope.get("headers", ()):
+            if name in webserver.HEADERS_IN_BYTES:
+                request.queued = webserver.queued(value.decode("latin-1"), time.time())
+                return
+    except Exception:
+        recorder.failed()
 
 
 def _get_response(original: Callable[..., Any]) -> Callable[..., Any]:

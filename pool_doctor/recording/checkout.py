@@ -19,29 +19,11 @@ if TYPE_CHECKING:
     from pool_doctor.recording.scope import Scope, Usage
 
 _write_event = layout.EVENT.pack_into
+_PADDING = (0,) * layout.SEGMENT_FIELDS
 
 
 class Checkout:
     """From the moment a connection is there until it goes back. Made by Channel; all times are nanoseconds."""
-
-    __slots__ = (
-        "asked",
-        "channel",
-        "closed",
-        "idle_cell",
-        "implicit",
-        "needed",
-        "needed_since",
-        "queries",
-        "query_time",
-        "ring",
-        "row",
-        "scope",
-        "segments",
-        "since",
-        "site",
-        "usage",
-    )
 
     channel: Channel
     ring: Ring
@@ -59,13 +41,13 @@ class Checkout:
     """The first word of its row in the table of open checkouts; 0 where the table was full."""
     idle_cell: int
     """The word that says since when no query runs."""
-    implicit: bool
+    implicit = False
     """Whether it belongs to no scope but its thread's."""
-    closed: bool
-    needed: int
-    queries: int
-    query_time: int
-    segments: list[int]
+    closed = False
+    needed = 0
+    queries = 0
+    query_time = 0
+    segments: tuple[int, ...] = ()
     """Start and duration of each needed segment that has ended and is not in an event yet."""
 
     def rename(self) -> None:
@@ -91,6 +73,11 @@ class Checkout:
         if self.scope.collector is not None:
             self.scope.collector.query(self, started, now, sql, in_transaction)
 
+    def transaction_began(self) -> None:
+        """Note that an atomic block begins, which needs the connection until its commit or rollback."""
+        if self.scope.collector is not None:
+            self.scope.collector.transaction_began(self, monotonic_ns())
+
     def transaction_ended(self, started: int) -> None:
         """Note that a commit or rollback that began at ``started`` is done: time in which the server works."""
         now = monotonic_ns()
@@ -105,9 +92,8 @@ class Checkout:
         started = self.needed_since
         self.needed_since = 0
         self.needed += now - started
-        segments = self.segments
-        segments += (started, now - started)
-        if len(segments) == layout.SEGMENT_FIELDS:
+        self.segments += (started, now - started)
+        if len(self.segments) == layout.SEGMENT_FIELDS:
             self.write_segments()
         if self.scope.collector is not None:
             self.scope.collector.segment(self, started, now)
@@ -116,7 +102,6 @@ class Checkout:
         """Write the needed segments that were noted since the last time, in one event."""
         segments = self.segments
         number = len(segments) // 2
-        segments += [0] * (layout.SEGMENT_FIELDS - len(segments))
         self.ring.record(
             layout.SEGMENTS,
             self.channel.index,
@@ -128,8 +113,9 @@ class Checkout:
             number,
             0,
             *segments,
+            *_PADDING[len(segments) :],
         )
-        self.segments = []
+        self.segments = ()
 
     def pinned(self, kind: str, site: int) -> None:
         """Note that a statement of this kind, at this line, keeps the connection from going back."""
@@ -210,7 +196,6 @@ class Checkout:
             0,
             number & 0xFFFFFFFF,
         )
-        cells[layout.RECORDED] = number
         self.settle(hold, needed)
         scope.open.discard(self)
         if scope.collector is not None:
@@ -236,8 +221,6 @@ class Checkout:
 
 class UnpooledCheckout(Checkout):
     """A checkout without a pool: a connection that is collected with its wrapper is closed, not lost."""
-
-    __slots__ = ()
 
     def __del__(self) -> None:
         if not getattr(self, "closed", True) and not sys.is_finalizing():

@@ -20,7 +20,7 @@ MAGIC = b"PoolDoc\n"
 VERSION = 1
 WORD = 8
 
-# Header: magic, version, ring size, pid, unused, start on the wall clock (s) and on the monotonic clock (ns),
+# Header: magic, version, ring size, pid, threads, start on the wall clock (s) and on the monotonic clock (ns),
 # boot id, kind, command; then the live words of the process.
 HEADER = struct.Struct("=8sIIIId q 40s 16s 160s".replace(" ", ""))
 HEADER_BYTES = 512
@@ -32,6 +32,8 @@ ALIASES = 44  # word: how many alias sections are in use
 SCRATCH = 63  # word: written and never read, by checkouts that found no free row
 KIND = struct.Struct("=16s")
 KIND_AT = 80
+THREADS = struct.Struct("=I")
+THREADS_AT = 20
 
 # Names: a length and UTF-8 text, in slots of equal size. Slot 0 is the name of all that no slot was left for.
 NAME = struct.Struct("=H158s")
@@ -89,7 +91,7 @@ EVENT_BYTES = EVENT.size
 
 CHECKOUT = 1  # start, wait, hold, needed, query time, 0
 SEGMENTS = 2  # up to three needed segments of one checkout (how many stands in place of queries): start, duration, ...
-REQUEST = 3  # start, wait, hold, needed, query time, duration
+REQUEST = 3  # start, wait, hold, needed, query time, duration; the site is how long it waited for a thread, in ms
 PIN = 4  # start; the site's name says the kind of statement too
 
 SEGMENT_FIELDS = 6
@@ -98,6 +100,9 @@ OK, TIMEOUT, ERROR = 0, 1, 2
 
 FIRST = 1  # flag of a REQUEST: the first of the (one for each alias) events of its run
 WHOLE = 2  # flag of a CHECKOUT: needed from first to last; it has no SEGMENTS event of its own
+SERVED = 4  # flag of a REQUEST: a web server's request, which takes up one of the server's threads
+
+UNKNOWN_QUEUED = 0xFFFF  # in place of the milliseconds of a REQUEST: nobody said when the server got it
 
 NO_ALIAS = 255
 
@@ -154,6 +159,8 @@ class Header:
     boot: str
     kind: str
     command: str
+    threads: int = 0
+    """How many requests the process serves at once at most; 0 where that is unlimited or not known."""
 
     def wall_clock(self, monotonic: int) -> float:
         """Return a monotonic time of this file's boot as seconds since the epoch."""
@@ -164,14 +171,14 @@ def parse_header(data: bytes) -> Header:
     """Read a header. Raises ValueError, saying what the file is instead, where it isn't one of this version."""
     if len(data) < HEADER_BYTES:
         raise ValueError("it is too short to be a ring file")
-    magic, version, ring_size, pid, _, started_at, started, boot, kind, command = HEADER.unpack_from(data)
+    magic, version, ring_size, pid, threads, started_at, started, boot, kind, command = HEADER.unpack_from(data)
     if magic != MAGIC:
         raise ValueError("it is not a ring file")
     if version != VERSION:
         raise ValueError(f"it has format version {version}; this pool_doctor reads version {VERSION}")
     if not ring_size or not 0 <= started_at < _YEAR_3000 or started < 0:
         raise ValueError("its header is damaged")
-    return Header(ring_size, pid, started_at, started, text(boot), text(kind), text(command))
+    return Header(ring_size, pid, started_at, started, text(boot), text(kind), text(command), threads)
 
 
 def last_minute(data: bytes) -> float:

@@ -40,6 +40,8 @@ class Recorder:
         self.ring: Ring | None = None
         self.problem: str | None = None
         """What is not recorded and why, in one sentence; None while all is well."""
+        self.threads: int | None = None
+        """How many requests this process serves at once at most, 0 where that is not known; None until noted."""
         self._kind = ""
         self._unsaid: str | None = None
         self._failed = False
@@ -80,6 +82,7 @@ class Recorder:
         self._lock = threading.Lock()
         self.ring = None
         self.problem = None
+        self.threads = None
         self._kind = ""
         self._channels = {}
 
@@ -110,6 +113,12 @@ class Recorder:
             if self.ring is not None:
                 self.ring.set_kind(kind)
 
+    def note_threads(self, threads: int) -> None:
+        """Note how many requests this process serves at once at most; 0 where that is not known."""
+        self.threads = threads
+        if self.ring is not None:
+            self.ring.set_threads(threads)
+
     def opened_ring(self) -> Ring | None:
         """Return the ring, made now if it was not yet; None when nothing is recorded."""
         if self.ring is None and self.options is not None:
@@ -129,6 +138,7 @@ class Recorder:
                 self._unsaid = f"nothing is recorded for pool_report: {_reason(error, options.directory)}"
                 # Plain memory serves what looks at this process from within, such as the toolbar's panel.
                 self.ring = Ring(None, options.ring_size, options.command, kind)
+            self.ring.set_threads(self.threads or 0)
         return self.ring
 
     def _warn(self) -> None:

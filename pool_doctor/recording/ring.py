@@ -123,6 +123,10 @@ class Ring:
         """Write what kind of process this is, once its first work has shown it."""
         layout.KIND.pack_into(self.memory, layout.KIND_AT, layout.clip(kind, 16))
 
+    def set_threads(self, threads: int) -> None:
+        """Write how many requests the process serves at once at most."""
+        layout.THREADS.pack_into(self.memory, layout.THREADS_AT, threads)
+
     def record(
         self,
         kind: int,

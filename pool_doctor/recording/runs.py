@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 Segment = tuple[int, int]
 
+_FIRST_SERVED = layout.FIRST | layout.SERVED
+
 
 class RecordedCheckout(NamedTuple):
     """One checkout. Times are nanoseconds of the monotonic clock."""
@@ -35,6 +37,10 @@ class RecordedRun(NamedTuple):
     checkouts: tuple[RecordedCheckout, ...]
     ended: bool
     """False for what still ran, and for failed checkouts outside all scopes."""
+    served: bool = False
+    """Whether it was a web server's request; False as well where it had not ended."""
+    queued: int | None = None
+    """How long it had waited for a thread before it began, to the millisecond; None where nobody said."""
 
 
 class _Open:
@@ -51,7 +57,7 @@ class _Open:
         _, _, _, outcome, flags, self.scope, _, _, _, _, asked, wait, hold, _, _, _, _ = record
         since = asked + wait
         if flags & layout.WHOLE:
-            needed: tuple[tuple[int, int], ...] = ((since, hold),)
+            needed = ((since, hold),)
         else:
             end = since + hold
             # Two threads of one run may have a connection each: these segments are of the other's.
@@ -64,28 +70,43 @@ class _Open:
 def runs(image: Image, alias: int) -> Iterator[RecordedRun]:
     """Yield the runs that checked out connections of one alias (its section's number), by their end.
 
-    Runs whose first events the ring has lost already are left out.
+    Then follow a web server's requests that did not, for they took up a thread as well. Runs whose first events the
+    ring has lost already are left out.
     """
     open_runs: defaultdict[int, _Open] = defaultdict(_Open)
+    elsewhere: dict[int, tuple[int, ...]] = {}
     for record in image.records():
-        kind = record[1]
+        kind, scope_id = record[1], record[7]
         if record[2] != alias:
-            continue
-        scope_id = record[7]
-        if kind == layout.CHECKOUT:
+            # A run that used several aliases has one such event for each; this one's may follow the first.
+            if kind == layout.REQUEST and record[4] & _FIRST_SERVED == _FIRST_SERVED:
+                elsewhere[scope_id] = record
+        elif kind == layout.CHECKOUT:
             open_runs[scope_id].add_checkout(record)
         elif kind == layout.SEGMENTS:
             fields = record[10 : 10 + 2 * record[8]]
             open_runs[scope_id].segments += zip(fields[::2], fields[1::2], strict=True)
         elif kind == layout.REQUEST:
+            elsewhere.pop(scope_id, None)
             found = open_runs.pop(scope_id, None)
             checkouts = tuple(found.checkouts) if found is not None else ()
             if len(checkouts) >= record[9]:
-                # A scope that was made for one checkout begins when the connection is there.
-                start = min([record[10], *(checkout.asked for checkout in checkouts[:1])])
-                yield RecordedRun(image.scope(record[5]), start, start + record[15], checkouts, ended=True)
-    for left in open_runs.values():
-        if left.checkouts:
-            ends = [checkout.asked + checkout.wait + checkout.hold for checkout in left.checkouts]
-            start = left.checkouts[0].asked
-            yield RecordedRun(image.scope(left.scope), start, max(ends), tuple(left.checkouts), ended=False)
+                yield _ended(image, record, checkouts)
+    yield from (_unfinished(image, left) for left in open_runs.values() if left.checkouts)
+    yield from (_ended(image, record, ()) for record in elsewhere.values())
+
+
+def _unfinished(image: Image, left: _Open) -> RecordedRun:
+    ends = [checkout.asked + checkout.wait + checkout.hold for checkout in left.checkouts]
+    return RecordedRun(image.scope(left.scope), left.checkouts[0].asked, max(ends), tuple(left.checkouts), ended=False)
+
+
+def _ended(image: Image, record: tuple[int, ...], checkouts: tuple[RecordedCheckout, ...]) -> RecordedRun:
+    served = bool(record[4] & layout.SERVED)
+    start = record[10]
+    # A scope that was made for one checkout begins when the connection is there.
+    if checkouts and checkouts[0].asked < start:
+        start = checkouts[0].asked
+    queued = record[6] * 1_000_000 if served and record[6] != layout.UNKNOWN_QUEUED else None
+    # By the run's own clock, so that a begin which was moved does not move the end.
+    return RecordedRun(image.scope(record[5]), start, record[10] + record[15], checkouts, True, served, queued)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pool_doctor.recording.checkout import Checkout
     from pool_doctor.recording.ring import Ring
 
+REQUEST_KINDS = frozenset({"wsgi", "asgi"})
+
 _next_id = itertools.count(1).__next__
 _NUMBERS = re.compile(r"[-_ ]?\d+([-_]\d+)*$")
 _DEFAULT_NAME = re.compile(r"Thread-\d+ \((.+)\)")
@@ -34,6 +36,9 @@ class Collector(Protocol):
 
     def query(self, checkout: Checkout, started: int, ended: int, sql: object, in_transaction: bool) -> None:
         """Note that a query ran: what the cursor was given, if it is known, and whether a transaction is open now."""
+
+    def transaction_began(self, checkout: Checkout, at: int) -> None:
+        """Note that an atomic block began; other transactions show in their first query."""
 
     def transaction_ended(self, checkout: Checkout, started: int, ended: int) -> None:
         """Note that a commit or rollback ran."""
@@ -64,7 +69,7 @@ class Usage:
 class Scope:
     """One run of a named piece of work."""
 
-    __slots__ = ("at_end", "collector", "ended", "id", "kind", "name", "open", "outer", "started", "usages")
+    __slots__ = ("at_end", "collector", "ended", "id", "kind", "name", "open", "outer", "queued", "started", "usages")
 
     def __init__(self, name: str, kind: str, outer: Scope | None = None) -> None:
         self.name = name
@@ -73,6 +78,8 @@ class Scope:
         self.id = _next_id() & 0xFFFFFFFF
         self.started = monotonic_ns()
         self.ended = False
+        self.queued = layout.UNKNOWN_QUEUED
+        """How long it had waited for a thread before, in milliseconds."""
         self.open: set[Checkout] = set()
         self.usages: dict[Channel, Usage] = {}
         self.collector: Collector | None = outer.collector if outer is not None else None
@@ -114,13 +121,14 @@ class Scope:
     def _write(self, ring: Ring, now: int) -> None:
         number = ring.scopes.number(self.name)
         ring.cells[ring.runs + number] += 1
-        flags = layout.FIRST
+        served = layout.SERVED if self.kind in REQUEST_KINDS else 0
+        flags = served | layout.FIRST
         # After a fork the parent's channels are still here, but its file is not this process's to write.
         for channel, usage in [item for item in self.usages.items() if item[0].ring is ring]:
             channel.add_run(number, usage)
             self._record(ring, now, number, channel.index, flags, usage)
-            flags = 0
-        if flags:
+            flags = served
+        if flags & layout.FIRST:
             self._record(ring, now, number, layout.NO_ALIAS, flags, _NOTHING)
 
     def _record(self, ring: Ring, now: int, number: int, alias: int, flags: int, usage: Usage) -> None:
@@ -130,7 +138,7 @@ class Scope:
             layout.OK,
             flags,
             number,
-            0,
+            self.queued,
             self.id,
             usage.queries,
             usage.checkouts,

@@ -8,14 +8,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pool_doctor.recording.recorder import recorder
-from pool_doctor.recording.scope import Scope, current
+from pool_doctor.recording.scope import REQUEST_KINDS, Scope, current
 
 if TYPE_CHECKING:
     from types import TracebackType
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
-
-REQUEST_KINDS = frozenset({"wsgi", "asgi"})
 
 
 def begin(name: str, kind: str) -> Scope:
