@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.core.signals import setting_changed
 from django.db.backends.signals import connection_created
 from django.utils.module_loading import import_string
 
-from pool_doctor.adapters.conf import get_settings
+from pool_doctor.adapters.conf import SETTING, get_settings
 
 _PER_CONNECTION = ("django.contrib.postgres.signals.register_type_handlers",)
 
@@ -16,6 +17,10 @@ class EachCheckout:
     """Says whether some receiver may set what belongs to the request at hand, such as its tenant."""
 
     def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Look at receivers and settings anew."""
         self._seen: list[Any] | None = None
         self._answers: dict[type, bool] = {}
 
@@ -44,3 +49,11 @@ def _function(path: str) -> Any:
 
 
 each_checkout = EachCheckout()
+
+
+def _forget(*, setting: str, **_: Any) -> None:
+    if setting == SETTING:
+        each_checkout.forget()
+
+
+setting_changed.connect(_forget, dispatch_uid="pool_doctor.receivers")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from django.db import DatabaseError
 from django.db.backends.signals import connection_created
 from django.db.backends.utils import debug_transaction
+from psycopg import sql
 from psycopg.pq import TransactionStatus
 
 from pool_doctor.adapters import pools
@@ -23,6 +24,7 @@ from pool_doctor.adapters.abandoned import collector, reaper
 from pool_doctor.adapters.lifecycle import LifecycleMixin, _wrappers
 from pool_doctor.adapters.native_pool import recent_first
 from pool_doctor.adapters.receivers import each_checkout
+from pool_doctor.adapters.schema import holding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,7 +74,12 @@ class ReleasingMixin(LifecycleMixin):
     @property
     def pool(self) -> Any:
         """The pool of this alias, or None without OPTIONS["pool"]."""
-        return self._handed_over or recent_first(super().pool)
+        if self._handed_over is not None:
+            return self._handed_over
+        if self.alias in self._connection_pools or not self.settings_dict["OPTIONS"].get("pool"):
+            return super().pool
+        # A pool keeps the wrapper whose method configures its connections, so it gets one that holds none.
+        return recent_first(super(ReleasingMixin, type(self)(self.settings_dict, self.alias)).pool)
 
     def connect(self) -> None:
         """Bind a physical connection; where there is no logical one, begin it with Django's whole connect sequence."""
@@ -192,6 +199,25 @@ class ReleasingMixin(LifecycleMixin):
             bound.connection = connection
             bound.checkout = self._checkout
             bound.changed = False
+
+    def _configure_role(self, connection: Any) -> bool:
+        # Django composes the statement with a cursor of the wrapper, which in the pool's thread waits for the pool.
+        role = self.settings_dict["OPTIONS"].get("assume_role")
+        if role:
+            connection.execute(sql.SQL("SET ROLE {}").format(role))
+        return bool(role)
+
+    def schema_editor(self, *args: Any, **kwargs: Any) -> Any:
+        """Return Django's schema editor, which holds the connection for its block."""
+        editor = super().schema_editor(*args, **kwargs)
+        editor.__class__ = holding(type(editor))
+        return editor
+
+    def forget_met(self) -> None:
+        """Have all wrappers of this alias introduced anew: there may be new types, to be registered on connections."""
+        for wrapper in list(_wrappers):
+            if isinstance(wrapper, ReleasingMixin) and wrapper.alias == self.alias:
+                wrapper._met.clear()  # noqa: SLF001
 
     # Given back.
 

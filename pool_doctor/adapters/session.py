@@ -13,14 +13,16 @@ MAX_KNOWN = 4_096
 MAX_LENGTH = 4_096
 """A longer text is looked at each time, instead of being kept."""
 
-_COMMENTS = r"(?:\s|--[^\n]*\n|/\*.*?\*/)*"
+_COMMENTS = r"(?:\s|--[^\n]*\n|/\*.*?\*/)*+"  # possessive: a failed match tries each comment once
 _BEGIN = re.compile(
     rf"""(?:\A|;){_COMMENTS}
-    (?: (?P<SET>SET)\s+(?!LOCAL\b|CONSTRAINTS\b|TRANSACTION\b)
+    (?: (?P<SET>SET)\s++(?!LOCAL\b|CONSTRAINTS\b|TRANSACTION\b)
+      | (?P<RESET>RESET)\b
+      | (?P<DISCARD>DISCARD)\b
       | (?P<LISTEN>LISTEN)\b
-      | (?P<PREPARE>PREPARE)\s+(?!TRANSACTION\b)
+      | (?P<PREPARE>PREPARE)\s++(?!TRANSACTION\b)
       | (?P<LOAD>LOAD)\b
-      | (?P<DO>DO)\b .* \bSET\s+(?!LOCAL\b)
+      | (?P<DO>DO)\b .* \bSET\s++(?!LOCAL\b)
     )""",
     re.IGNORECASE | re.VERBOSE | re.DOTALL,
 )
@@ -30,11 +32,13 @@ _ANYWHERE = re.compile(
     | (?P<set_config>\bset_config\s*\( (?! [^()]* ,\s*true\s*\) ))
     | (?P<temporary_table>\b(?:CREATE(?:\s+OR\s+REPLACE)?|INTO)\s+(?:(?:LOCAL|GLOBAL)\s+)?TEMP(?:ORARY)?\b
         (?! .* \bON\s+COMMIT\s+DROP\b))
+    | (?P<temporary_object>\bCREATE\b[^;]*\bpg_temp\b"?\.)
     | (?P<with_hold>\bWITH\s+HOLD\b)
+    | (?P<sequence>\b(?:nextval|setval)\s*\()
     """,
     re.IGNORECASE | re.VERBOSE | re.DOTALL,
 )
-_WORDS = ("advisory_lock", "set_config", "temp", "hold")
+_WORDS = ("advisory_lock", "set_config", "temp", "hold", "nextval", "setval")
 
 harmless: set[str] = set()
 """Texts that were looked at and leave nothing behind."""
