@@ -106,10 +106,14 @@ class LifecycleMixin(_Base):
         self._own_connection = None
         super()._close()
         if pool is not None and self._channel is not None:
-            try:
-                self._channel.sized(*pools.gauge(pool))
-            except Exception:
-                recorder.failed()
+            self._note_size(self._channel, pool)
+
+    def _note_size(self, channel: Channel, pool: Any) -> None:
+        try:
+            cells = channel.cells
+            cells[channel.size], cells[channel.available] = pools.gauge(pool)
+        except Exception:
+            recorder.failed()
 
     def _ask(self) -> int:
         channel = self._channel
@@ -188,6 +192,11 @@ class LifecycleMixin(_Base):
         # Only atomic() forces a transaction to begin; with autocommit off, it begins with the next query.
         if force_begin_transaction_with_broken_autocommit and not autocommit:
             self._begin_need()
+            try:
+                if self._checkout is not None:
+                    self._checkout.transaction_began()
+            except Exception:
+                recorder.failed()
 
     def _commit(self) -> None:
         self._end_transaction(super()._commit)

@@ -95,6 +95,9 @@ class Work:
         self.queries.append((ended - started) / 1e9)
         self.statements.append((sql, in_transaction))
 
+    def transaction_began(self, checkout: Checkout, at: int) -> None:
+        """See Collector."""
+
     def transaction_ended(self, checkout: Checkout, started: int, ended: int) -> None:
         """See Collector."""
         self.transactions.append((ended - started) / 1e9)
