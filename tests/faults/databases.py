@@ -64,14 +64,13 @@ class Database:
         return int(channel.cells[channel.in_use]) if channel is not None else 0
 
     def is_whole(self) -> bool:
-        """Whether each connection that the pool counts is there, none is out, and nobody waits."""
+        """Whether each connection that the pool counts is there, none is out, and nobody waits; as is recorded, too."""
+        return self.has_all() and self.in_use() == 0
+
+    def has_all(self) -> bool:
+        """Whether each connection that the pool counts is there, and nobody waits."""
         pool = self.pool
-        return (
-            pool._nconns == len(pool._pool) >= self.min_size
-            and not pool._waiting
-            and not pool._growing
-            and self.in_use() == 0
-        )
+        return pool._nconns == len(pool._pool) >= self.min_size and not pool._waiting and not pool._growing
 
     def check_whole(self) -> None:
         """Fail unless the pool becomes whole, and each of its connections works, in no transaction.
