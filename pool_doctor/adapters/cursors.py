@@ -79,8 +79,7 @@ class FollowedCursor(_Base):
     def _look_at(self, sql: Any) -> None:
         # Before it runs: a statement that fails may have taken its lock.
         try:
-            text = sql.as_string(self.cursor) if isinstance(sql, Composable) else str(sql)
-            kind = session.outlives(text)
+            kind = session.outlives(_text(sql, self.cursor))
         except Exception:
             recorder.failed()
             return
@@ -93,9 +92,11 @@ class FollowedCursor(_Base):
         with self._as_query(sql):
             return super()._executemany(sql, param_list, *ignored)
 
-    def callproc(self, *args: Any, **kwargs: Any) -> Any:
+    def callproc(self, procname: Any, *args: Any, **kwargs: Any) -> Any:
+        """Call a function of the database, as Django's cursor does."""
+        self._look_at(f"{_text(procname, self.cursor)}(")
         with self._as_query():
-            return super().callproc(*args, **kwargs)
+            return super().callproc(procname, *args, **kwargs)
 
     def copy(self, *args: Any, **kwargs: Any) -> AbstractContextManager[Any]:
         """Run a COPY, as psycopg's cursor does; it is one query that lasts as long as the block."""
@@ -103,7 +104,9 @@ class FollowedCursor(_Base):
 
     def stream(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
         """Stream rows, as psycopg's cursor does; it is one query that lasts until the last row."""
-        return self._until_the_end(self.cursor.stream(*args, **kwargs))
+        rows = self.cursor.stream(*args, **kwargs)
+        self._look_at(args[0] if args else kwargs["query"])
+        return self._until_the_end(rows)
 
     @contextmanager
     def _during(self, copy: AbstractContextManager[Any]) -> Iterator[Any]:
@@ -153,6 +156,12 @@ class FollowedServerCursor(FollowedCursor):
     def fetchall(self) -> Any:
         """Fetch all rows that are left."""
         return self._fetch(self.cursor.fetchall)
+
+
+def _text(sql: Any, cursor: Any) -> str:
+    if isinstance(sql, Composable):
+        return sql.as_string(cursor)
+    return sql.decode(errors="replace") if isinstance(sql, bytes) else str(sql)
 
 
 followed: dict[tuple[type, type], type] = {}

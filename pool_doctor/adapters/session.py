@@ -28,13 +28,13 @@ _BEGIN = re.compile(
 )
 _ANYWHERE = re.compile(
     r"""
-      (?P<advisory_lock>\bpg_(?:try_)?advisory_lock(?:_shared)?\s*\()
-    | (?P<set_config>\bset_config\s*\( (?! [^()]* ,\s*true\s*\) ))
+      (?P<advisory_lock>\bpg_(?:try_)?advisory_lock(?:_shared)?"?\s*\()
+    | (?P<set_config>\bset_config"?\s*\( (?! [^()]* ,\s*true\s*\) ))
     | (?P<temporary_table>\b(?:CREATE(?:\s+OR\s+REPLACE)?|INTO)\s+(?:(?:LOCAL|GLOBAL)\s+)?TEMP(?:ORARY)?\b
         (?! .* \bON\s+COMMIT\s+DROP\b))
     | (?P<temporary_object>\bCREATE\b[^;]*\bpg_temp\b"?\.)
     | (?P<with_hold>\bWITH\s+HOLD\b)
-    | (?P<sequence>\b(?:nextval|setval)\s*\()
+    | (?P<sequence>\b(?:nextval|setval)"?\s*\()
     """,
     re.IGNORECASE | re.VERBOSE | re.DOTALL,
 )
