@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _DISPATCH_UID = "pool_doctor.jobs"
 
 _patches = Patches()
-_celery_runs: dict[str, list[Scope]] = {}
+_celery_runs: dict[str, Scope] = {}
 
 
 def install() -> None:
@@ -86,13 +86,10 @@ def _acall(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _celery_started(*, task_id: str, task: Any, **_: Any) -> None:
-    # A task that is retried eagerly runs inside its first run, under the same id.
-    _celery_runs.setdefault(task_id, []).append(begin(f"task {task.name}", "celery"))
+    _celery_runs[task_id] = begin(f"task {task.name}", "celery")
 
 
 def _celery_ended(*, task_id: str, **_: Any) -> None:
-    runs = _celery_runs.get(task_id, [])
-    if runs:
-        end(runs.pop())
-    if not runs:
-        _celery_runs.pop(task_id, None)
+    scope = _celery_runs.pop(task_id, None)
+    if scope is not None:
+        end(scope)

@@ -83,10 +83,12 @@ def test_a_server_side_cursor_holds_until_it_is_closed(
     pool: Any, connect: Callable[..., Any], work: Work, recording: Recording
 ) -> None:
     connection = connect(pool=pool)
+    connection.set_autocommit(False)  # else the server makes all rows before the first is fetched
     cursor = connection.chunked_cursor()
     cursor.execute("SELECT n, pg_sleep(0.005) FROM generate_series(1, 10) n")
     rows = [cursor.fetchone(), *cursor.fetchmany(4), *cursor.fetchall()]
     assert [row[0] for row in rows] == list(range(1, 11))
+    connection.commit()
     assert work.segments == []
     cursor.close()
     assert len(work.segments) == 1
@@ -96,6 +98,7 @@ def test_a_server_side_cursor_holds_until_it_is_closed(
     (checkout,) = work.returns
     assert checkout.queries == 1  # a fetch is no query of its own
     assert checkout.query_time >= 50_000_000  # but the server works in it
+    connection.set_autocommit(True)
 
 
 def test_rows_are_iterated_over_as_ever(pooled: Any, work: Work) -> None:

@@ -49,6 +49,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Query, then do the other work."""
         query()
+        connections.close_all()
         self.then()
         connections.close_all()
 
@@ -80,7 +81,6 @@ def test_a_command_in_a_command_is_the_outer_ones_work(recording: Recording) -> 
 
 def test_a_block_in_a_command_has_its_own_name(recording: Recording) -> None:
     def then() -> None:
-        connections.close_all()
         with scope("one invoice"):
             query()
             connections.close_all()
@@ -133,7 +133,7 @@ def test_eager_celery_tasks(celery_app: Any, recording: Recording) -> None:
     assert runs(recording) == {"task shop.send_all": (1, 2), "task shop.send_mail": (2, 2)}
 
 
-def test_an_eager_task_that_is_retried_inside_itself(celery_app: Any, recording: Recording) -> None:
+def test_an_eager_task_that_is_retried(celery_app: Any, recording: Recording) -> None:
     celery_app.conf.task_always_eager = True
     send_mail, _ = _tasks(celery_app)
     assert send_mail.apply(kwargs={"failures": 1}).get() == "sent"

@@ -47,6 +47,8 @@ def query(connection: Any, sql: str = "SELECT 1") -> None:
 
 def test_atomic_is_one_need(connection: Any, work: Work) -> None:
     with transaction.atomic(using=ALIAS):
+        connection.cursor().close()  # nothing was sent to the server yet
+        assert work.segments == []
         query(connection)
         time.sleep(0.02)
         query(connection)
