@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.db import DEFAULT_DB_ALIAS, connections
+from django.utils.asyncio import async_unsafe
 
 from pool_doctor.adapters.lifecycle import LifecycleMixin
 
@@ -24,28 +25,33 @@ class hold:  # noqa: N801 - used like a function
     session on a releasing engine: settings made with SET, temporary tables, LISTEN, many queries where each microsecond
     counts. Blocks nest. On other engines, which hold for the whole request anyway, it changes nothing.
 
-    It is for synchronous code, since connections belong to threads. Raises TypeError on an async function.
+    It is for synchronous code, since connections belong to threads. Raises TypeError on an async function or a
+    generator function, and SynchronousOnlyOperation where a block of asynchronous code is entered.
     """
 
     def __init__(self, using: str = DEFAULT_DB_ALIAS) -> None:
         self._using = using
-        self._held: list[Any] = []
 
+    @async_unsafe
     def __enter__(self) -> None:
         connection = connections[self._using]
-        self._held.append(connection)
         if isinstance(connection, LifecycleMixin):
             connection.begin_hold()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        connection = self._held.pop()
+        connection = connections[self._using]
         if isinstance(connection, LifecycleMixin):
             connection.end_hold()
 
     def __call__(self, function: _Function) -> _Function:
-        """Return the function, wrapped so that each call of it holds."""
+        """Return the function, wrapped so that each call of it holds.
+
+        Raises TypeError for a generator function: between two of its values, it is its caller that works.
+        """
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError(f"hold() is for plain functions; {function.__qualname__}() is a generator.")
         if inspect.iscoroutinefunction(function):
             raise TypeError(f"hold() is for synchronous code; {function.__qualname__}() is async.")
         using = self._using

@@ -318,7 +318,8 @@ class LifecycleMixin(_Base):
 
     def end_hold(self) -> None:
         """Undo one begin_hold()."""
-        self._holds -= 1
+        if self._holds:  # none where the connection was replaced meanwhile
+            self._holds -= 1
         self._check_need()
 
 

@@ -267,9 +267,7 @@ def test_a_pin_ends_with_its_scope_where_nothing_is_recorded(db1: Database) -> N
     assert db1.in_use == 0
 
 
-def test_a_scope_that_ends_inside_a_transaction_does_not_end_it(
-    db1: Database, stored: Callable[[], list[int]]
-) -> None:
+def test_a_scope_that_ends_inside_a_transaction_does_not_end_it(db1: Database, stored: Callable[[], list[int]]) -> None:
     with transaction.atomic(using=ALIAS):
         with pool_doctor.scope("a part"):
             db1.query("SET statement_timeout = '77s'")
