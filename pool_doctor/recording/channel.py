@@ -120,18 +120,13 @@ class Channel:
         if scope is None or scope.ended:
             scope = thread_scope()
             checkout.implicit = True
-        else:
-            checkout.implicit = False
         checkout.channel = self
         checkout.ring = ring = self.ring
         checkout.scope = scope
         checkout.usage = scope.usages.get(self) or scope.usage(self)
         checkout.asked = asked
-        checkout.since = checkout.needed_since = now
         checkout.site = site
-        checkout.needed = checkout.queries = checkout.query_time = 0
-        checkout.segments = []
-        checkout.closed = False
+        checkout.since = checkout.needed_since = now
         scope.open.add(checkout)
         name = ring.scope_numbers.get(scope.name) or ring.scopes.number(scope.name)
         if ring.free_rows:
@@ -139,9 +134,6 @@ class Channel:
             checkout.idle_cell = row + layout.OPEN_IDLE_SINCE
             serial = _next_serial()
             _write_open_row(ring.memory, row * layout.WORD, serial, self.index, name, site, now, now, 0, serial)
-        else:
-            checkout.row = 0
-            checkout.idle_cell = layout.SCRATCH
         if scope.collector is not None:
             scope.collector.checked_out(checkout)
         return checkout

@@ -31,15 +31,15 @@ class Checkout:
     usage: Usage
     asked: int
     """When the connection was asked for."""
-    since: int
+    since = 0
     """When it was there."""
     needed_since: int
     """Since when a cursor or transaction is open on it; 0 while none is."""
     site: int
     """The number of the line that caused the checkout."""
-    row: int
+    row = 0
     """The first word of its row in the table of open checkouts; 0 where the table was full."""
-    idle_cell: int
+    idle_cell = layout.SCRATCH
     """The word that says since when no query runs."""
     implicit = False
     """Whether it belongs to no scope but its thread's."""
@@ -223,7 +223,7 @@ class UnpooledCheckout(Checkout):
     """A checkout without a pool: a connection that is collected with its wrapper is closed, not lost."""
 
     def __del__(self) -> None:
-        if not getattr(self, "closed", True) and not sys.is_finalizing():
+        if self.since and not self.closed and not sys.is_finalizing():
             self.returned()
 
 

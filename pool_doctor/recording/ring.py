@@ -168,7 +168,6 @@ class Ring:
             fifth,
             number & 0xFFFFFFFF,
         )
-        self.cells[layout.RECORDED] = number
 
     def site_of_call(self, depth: int) -> int:
         """Return the number of the application's line that made this call, found from ``depth`` frames up."""
