@@ -296,6 +296,7 @@ class ReleasingMixin(LifecycleMixin):
             physical.rollback()
             physical.autocommit = True
             physical.execute("DISCARD ALL")
+            physical._prepared.clear()  # noqa: SLF001 - psycopg before 3.3 does not see that its statements have gone
             self._configure_connection(physical)
             physical._serial = _next_serial()  # noqa: SLF001
         except self.Database.Error:
