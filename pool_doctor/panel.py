@@ -42,8 +42,8 @@ class PoolDoctorPanel(Panel):
 
     @property
     def title(self) -> str:
-        """The same for the panel's own title."""
-        return f"Connections: {self.nav_subtitle}"
+        """The same as the panel's own title."""
+        return self.nav_subtitle[0].upper() + self.nav_subtitle[1:]
 
     @property
     def content(self) -> str:
@@ -114,7 +114,7 @@ def _headline(stats: dict[str, Any]) -> str:
     if totals is None:
         return "nothing recorded"
     if not stats["databases"]:
-        return "none used"
+        return "no connection used"
     if not totals["hold"]:
-        return f"none after {duration(totals['wait'])}"
+        return f"no connection after {duration(totals['wait'])}"
     return f"held {duration(totals['hold'])}, {share(totals['query_time'], totals['hold'])} in queries"

@@ -30,6 +30,8 @@ MAX_ROWS = 40
 """Checkouts in the table: of more, the longest."""
 MAX_GAPS = 5
 """Gaps in their table: of more, the longest."""
+SHORTEST_GAP = 1_000_000
+"""Nanoseconds: a shorter gap is in no table."""
 
 
 def describe(collector: RequestCollector) -> dict[str, Any]:
@@ -134,7 +136,7 @@ def _row(entry: Held | Failure, started: int) -> dict[str, Any]:
 
 
 def _gaps(gaps: Sequence[Gap], started: int) -> dict[str, Any]:
-    shown_gaps = longest(gaps, MAX_GAPS)
+    shown_gaps = longest([gap for gap in gaps if gap.duration >= SHORTEST_GAP], MAX_GAPS)
     rest = sum(gap.duration for gap in gaps) - sum(gap.duration for gap in shown_gaps)
     return {
         "rows": [

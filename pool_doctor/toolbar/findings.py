@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from pool_doctor.recording import layout
@@ -168,12 +169,12 @@ def _at_once(use: DatabaseUse) -> Iterator[Finding]:
 def _many(use: DatabaseUse) -> Iterator[Finding]:
     if use.about.policy != "query" or len(use.held) < MANY_CHECKOUTS:
         return
-    ((site, number),) = use.sites.most_common(1)
+    ((site, number),) = Counter(held.site for held in use.held).most_common(1)
     yield Finding(
         "many-checkouts",
         "info",
         f"{plural(len(use.held), 'checkout')} in one request",
-        f"{plural(number, 'checkout')} of them{_at(site)}." if site else "Their lines are not known.",
+        f"{'All' if number == len(use.held) else number} of them{_at(site)}." if site else "Their lines are not known.",
         "Fewer queries (select_related, prefetch_related) save the most; pool_doctor.hold() around a loop keeps one "
         "connection for all of it.",
     )

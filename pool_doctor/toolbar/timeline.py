@@ -23,6 +23,8 @@ MAX_LANES = 8
 """Connections that are drawn one below the other; a request rarely has two at once."""
 NARROWEST = 0.16
 """In per cent: what is shorter gets this width, and what would be nearer to each other is drawn as one."""
+FAINTEST = 0.2
+"""The least opacity of marks that are drawn as one."""
 LABELLED = 10.0
 """In per cent: from this width on, an idle gap says how long it is."""
 TICKS = 6
@@ -120,7 +122,7 @@ class _Scale:
         return min(100.0, max(0.0, 100 * (time - self.started) / self.length))
 
     def marks(self, spans: Iterable[_Span], kind: _Kind) -> list[dict[str, str]]:
-        """Return the marks of one kind; those that would touch are one."""
+        """Return the marks of one kind; those that would touch are one, as dense as they fill it."""
         merged: list[tuple[float, float, int, int, str]] = []
         for start, end, says in sorted(spans):
             x, right = self._percent(start), self._percent(end)
@@ -137,6 +139,7 @@ class _Scale:
             {
                 "x": f"{x:.2f}",
                 "width": f"{right - x:.2f}",
+                "density": "1" if says else f"{max(FAINTEST, min(1.0, 100 * total / self.length / (right - x))):.2f}",
                 "title": says or f"{number} {kind.several}: {duration(total / 1e9)}",
             }
             for x, right, number, total, says in merged

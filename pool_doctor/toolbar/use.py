@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
@@ -87,11 +86,6 @@ class DatabaseUse:
     def transaction_time(self) -> int:
         """How much of the hold a transaction was open."""
         return sum(end - start for held in self.held for start, end in held.transactions)
-
-    @cached_property
-    def sites(self) -> Counter[str]:
-        """How many checkouts each line caused."""
-        return Counter(held.site for held in self.held)
 
     @cached_property
     def other(self) -> OtherPolicy:
