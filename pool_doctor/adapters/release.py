@@ -296,7 +296,7 @@ class ReleasingMixin(LifecycleMixin):
             physical.rollback()
             physical.autocommit = True
             physical.execute("DISCARD ALL")
-            physical._prepared.clear()  # noqa: SLF001 - psycopg before 3.3 does not see that its statements have gone
+            physical._prepared.clear()  # noqa: SLF001 - older ones do not see that their statements have gone
             self._configure_connection(physical)
             physical._serial = _next_serial()  # noqa: SLF001
         except self.Database.Error:
@@ -378,7 +378,14 @@ class ReleasingMixin(LifecycleMixin):
             if must_close:
                 self.close()
 
-    # A forked child.
+    # The end of its thread, and a forked child.
+
+    def thread_ended(self) -> None:
+        """Let go of the connection, which is given back, unless another thread shares this wrapper."""
+        if self._bound.connection is not None and not self._thread_sharing_count:
+            reaper.take(self._bound)
+            self._checkout = None
+            self._end_without_connection()
 
     def leave_to_parent(self) -> None:
         """Let go of what belongs to the parent process, whose sockets this child must not touch."""
@@ -386,9 +393,12 @@ class ReleasingMixin(LifecycleMixin):
         if getattr(connection, "_pool", None) is not None:
             _silence(self._physical(connection))
             self._bound.connection = None
-            self.connection = None
         elif not self._released:
             return
+        self._end_without_connection()
+
+    def _end_without_connection(self) -> None:
+        self.connection = None
         self._released = False
         if self.in_atomic_block:
             self.closed_in_transaction = True
