@@ -19,8 +19,8 @@ from django.core.signals import request_finished, request_started
 from pool_doctor.adapters import webserver
 from pool_doctor.adapters.patching import Patches
 from pool_doctor.recording.recorder import recorder
-from pool_doctor.recording.scope import Scope, current
-from pool_doctor.recording.work import REQUEST_KINDS, begin, end
+from pool_doctor.recording.scope import REQUEST_KINDS, Scope, current
+from pool_doctor.recording.work import begin, end
 
 if TYPE_CHECKING:
     from collections.abc import Callable
