@@ -53,6 +53,12 @@ def test_each_setting_is_documented_with_its_default() -> None:
         assert written == f"`{shown}`", name
 
 
+def test_the_readme_names_no_setting_that_does_not_exist() -> None:
+    rows = set(re.findall(r"^\| `([A-Z_]+)` \|", _text(ROOT / "README.md"), re.MULTILINE))
+    assert rows
+    assert rows <= {field.name.upper() for field in dataclasses.fields(Settings)}
+
+
 def test_each_check_has_the_heading_that_its_hint_points_to() -> None:
     source = Path(checks.__file__).read_text(encoding="utf-8")
     known = set(re.findall(r'id="pool_doctor\.([WE]\d{3})"', source))
