@@ -1,19 +1,26 @@
-"""Gives back the connections of wrappers that were collected while they held one, as when their thread has ended.
+"""Gives back the connections of wrappers that were collected, or whose thread has ended, while they held one.
 
 A finalizer runs wherever the collector does, also in a thread that holds the pool's lock: it does nothing but put into
 a SimpleQueue, which is made for that. A thread gives the connection back.
+
+The end of a thread is noticed at once, by something that lives in its locals. Wrappers are parts of cycles, and where
+all other threads wait for a connection that they hold, nothing is allocated that would start the collector.
 """
 
 from __future__ import annotations
 
 import gc
 import os
+import sys
 import threading
 from queue import SimpleQueue
-from typing import Any
-from weakref import finalize
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet, finalize
 
 from pool_doctor.recording.recorder import recorder
+
+if TYPE_CHECKING:
+    from pool_doctor.adapters.release import ReleasingMixin
 
 
 class Collector:
@@ -44,12 +51,29 @@ class Bound:
         """Whether the session is not like any other any more."""
 
 
+class _Thread(threading.local):
+    """What a thread has made; it is gone as soon as the thread has ended."""
+
+    def __init__(self) -> None:
+        self.wrappers = _Wrappers()
+
+
+class _Wrappers:
+    def __init__(self) -> None:
+        self.alive: WeakSet[ReleasingMixin] = WeakSet()
+
+    def __del__(self) -> None:
+        if not sys.is_finalizing():
+            for wrapper in list(self.alive):
+                wrapper.thread_ended()
+
+
 class Reaper:
     """The queue of abandoned connections, and the thread that empties it."""
 
     def __init__(self) -> None:
+        self._of_thread = _Thread()
         self.reset()
-        self._lock = threading.Lock()
 
     def reset(self) -> None:
         """Begin anew, as in a forked child, where no thread is left."""
@@ -57,13 +81,18 @@ class Reaper:
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
-    def watch(self, wrapper: object) -> Bound:
+    def watch(self, wrapper: ReleasingMixin) -> Bound:
         """Return what the wrapper shall note its connection in; what is noted there when it is collected goes back."""
         bound = Bound()
         finalize(wrapper, self._queue.put, bound).atexit = False
+        self._of_thread.wrappers.alive.add(wrapper)
         if self._thread is None:
             self._start()
         return bound
+
+    def take(self, bound: Bound) -> None:
+        """Give back what is noted there, soon."""
+        self._queue.put(bound)
 
     def _start(self) -> None:
         # Not in the finalizer: starting a thread takes locks.
@@ -89,10 +118,10 @@ def give_back(bound: Bound) -> None:
         return
     if bound.checkout is not None:
         bound.checkout.returned()
-    if bound.changed:
-        connection.close()  # the pool makes another in its place
+    if bound.changed:  # the pool makes another in its place
+        getattr(connection, "invalidate", connection.close)()
     pool = getattr(connection, "_pool", None)
-    if pool is not None:
+    if pool is not None and hasattr(pool, "putconn"):
         pool.putconn(connection)
     else:
         connection.close()

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 ALIAS = "interrupted"
 RUNNING = (
-    "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s AND query ~ 'pg_sleep|FETCH' AND state = 'active'"
+    "SELECT count(*) FROM pg_stat_activity "
+    "WHERE application_name = %s AND query ~ 'pg_sleep|FETCH' AND state = 'active'"
 )
 SLEEP = "SELECT pg_sleep(20)"
 

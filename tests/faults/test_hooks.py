@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.faults.server import RestartableServer
 
 
-class Unwilling(Exception):
+class RefusedError(Exception):
     """What a receiver raises."""
 
 
@@ -36,7 +36,7 @@ def receiver(function: Callable[..., None]) -> Iterator[None]:
 def test_configure_that_raises(on_both: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def scenario(database: Database) -> str:
         def refuse(wrapper: Any, connection: Any) -> None:
-            raise Unwilling
+            raise RefusedError
 
         with monkeypatch.context() as patch:
             patch.setattr(Stock, "_configure_connection", refuse)
@@ -63,14 +63,14 @@ def test_a_receiver_that_raises(on_both: Any) -> None:
     def scenario(database: Database) -> tuple[str, ...]:
         def refuse(connection: Any, **_: Any) -> None:
             if connection.alias == database.alias:
-                raise Unwilling
+                raise RefusedError
 
         with receiver(refuse):
             seen = outcome(lambda: database.query("SELECT 1"))
             in_transaction = outcome(lambda: database.atomic().__enter__())
         return seen, in_transaction, outcome(lambda: database.query("SELECT 1"))
 
-    assert on_both(scenario) == ("Unwilling", "Unwilling", "done")
+    assert on_both(scenario) == ("RefusedError", "RefusedError", "done")
 
 
 def test_a_receiver_that_raises_at_a_later_checkout(on_both: Any) -> None:
@@ -81,12 +81,12 @@ def test_a_receiver_that_raises_at_a_later_checkout(on_both: Any) -> None:
             if connection.alias == database.alias:
                 calls.append(connection)
                 if len(calls) == 2:
-                    raise Unwilling
+                    raise RefusedError
 
         with receiver(refuse_once):
             return tuple(outcome(lambda: database.query("SELECT 1")) for _ in range(3))
 
-    assert on_both(scenario) == ("done", "Unwilling", "done")
+    assert on_both(scenario) == ("done", "RefusedError", "done")
 
 
 def test_a_receiver_whose_query_fails(on_both: Any) -> None:
@@ -121,7 +121,7 @@ def test_a_receiver_that_ends_the_connection(on_both: Any, server: RestartableSe
 def test_a_hook_that_raises_after_commit(on_both: Any, robust: bool) -> None:
     def scenario(database: Database) -> tuple[Any, ...]:
         def refuse() -> None:
-            raise Unwilling
+            raise RefusedError
 
         def work() -> None:
             with database.atomic():
@@ -132,13 +132,13 @@ def test_a_hook_that_raises_after_commit(on_both: Any, robust: bool) -> None:
             seen = outcome(work)
         return seen, database.query("SELECT work, part FROM written")
 
-    assert on_both(scenario) == ("done" if robust else "Unwilling", [("a", 1)])
+    assert on_both(scenario) == ("done" if robust else "RefusedError", [("a", 1)])
 
 
 def test_an_execute_wrapper_that_raises(on_both: Any) -> None:
     def scenario(database: Database) -> tuple[str, ...]:
         def refuse(execute: Any, sql: Any, params: Any, many: Any, context: Any) -> Any:
-            raise Unwilling
+            raise RefusedError
 
         def work() -> None:
             with database.connection.execute_wrapper(refuse):
@@ -146,4 +146,4 @@ def test_an_execute_wrapper_that_raises(on_both: Any) -> None:
 
         return outcome(work), outcome(lambda: database.query("SELECT 1"))
 
-    assert on_both(scenario) == ("Unwilling", "done")
+    assert on_both(scenario) == ("RefusedError", "done")

@@ -98,7 +98,9 @@ class Interrupt:
             sys.setprofile(None)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # raised in a callback of a weak reference
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # raised in a callback of a weak reference
 @pytest.mark.parametrize("kind", ["query", "transaction"])
 def test_a_signal_at_any_moment(server: RestartableServer, django_db_blocker: Any, kind: str) -> None:
     pool = {"min_size": 1, "max_size": 1, "timeout": 20.0}
