@@ -43,6 +43,20 @@ class Settings:
     """With CONN_HEALTH_CHECKS, a releasing engine checks a connection that has been idle for longer than this."""
     per_connection_receivers: tuple[str, ...] = ()
     """Dotted paths of connection_created receivers that a releasing engine calls once for each physical connection."""
+    target_wait: float = 0.005
+    """What the advice is for: no more than a few checkouts shall wait longer than this."""
+    target_share: float = 0.99
+    """This share of all checkouts shall wait no longer than that."""
+    threads: int | None = None
+    """How many requests a process serves at once at most; None: what its web server says."""
+    workers: int | None = None
+    """How many processes use the database on each host; None: as many as are seen."""
+    hosts: int = 1
+    """On how many machines they run."""
+    deploy_surge: float = 0.25
+    """How many more processes there are while a new version replaces the old one, for each one of the usual."""
+    request_deadline: float | None = None
+    """After how long nobody waits for the answer to a request any more; None: not known."""
 
 
 def get_settings() -> Settings:
@@ -76,6 +90,14 @@ def _is_duration(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
 
 
+def _is_positive(value: Any) -> bool:
+    return _is_duration(value) and value > 0
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
 def _is_importable(path: Any) -> bool:
     try:
         return callable(import_string(path))
@@ -102,6 +124,17 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], Callable[[Any], Any], str]] = {
         tuple,
         "a list of dotted paths of functions that can be imported",
     ),
+    "TARGET_WAIT": (_is_duration, float, "a number of seconds, 0 or more"),
+    "TARGET_SHARE": (
+        lambda value: isinstance(value, float) and 0 < value < 1,
+        float,
+        "a number between 0 and 1, neither of them included",
+    ),
+    "THREADS": (_is_count, int, "a whole number, 1 or more"),
+    "WORKERS": (_is_count, int, "a whole number, 1 or more"),
+    "HOSTS": (_is_count, int, "a whole number, 1 or more"),
+    "DEPLOY_SURGE": (_is_duration, float, "a number, 0 or more"),
+    "REQUEST_DEADLINE": (_is_positive, float, "a number of seconds greater than 0"),
 }
 
 

@@ -8,10 +8,11 @@ of the real pool, and the timeout, from the longest waits and the request's dead
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pool_doctor.analysis import conditions, explain, tuning
+from pool_doctor.analysis.beside import LARGE, UNAVAILABLE, helpers, with_shared
 from pool_doctor.analysis.conditions import Facts
 from pool_doctor.analysis.goal import Goal
 from pool_doctor.analysis.pasted import family, settings_lines
@@ -59,7 +60,7 @@ class Advice:
     settings: str = ""
     """What to paste into settings.py."""
     choice: Choice | None = field(default=None, repr=False)
-    """The replays behind it."""
+    """The replays behind it; None where another process made them."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the advice as the report's JSON has it."""
@@ -83,16 +84,36 @@ class Advice:
         }
 
 
-def advise(trace: Trace, goal: Goal | None = None) -> dict[Policy, Advice]:
-    """Return the advice for each policy, `request` and `query`."""
-    facts = Facts(trace)
+def advise(
+    trace: Trace, goal: Goal | None = None, *, facts: Facts | None = None, processes: int = 1
+) -> dict[Policy, Advice]:
+    """Return the advice for each policy, `request` and `query`.
+
+    ``facts`` are those of the trace, for callers that have use for them. With more than one of ``processes``, long work
+    is shared with another one (see `beside`).
+    """
+    facts = facts or Facts(trace)
     wanted = goal or Goal()
     if not facts.demand.checkouts:
         return {policy: Advice(policy, why=[_NOTHING_RECORDED]) for policy in POLICIES}
     if not any(checkout.outcome == "ok" for checkout in trace.checkouts()):
         return {policy: Advice(policy, why=[_NOTHING_SUCCEEDED]) for policy in POLICIES}
     tested = self_test(facts, wanted)
-    return {policy: _advise(facts, policy, wanted, tested) for policy in POLICIES}
+    shared = processes > 1 and facts.demand.checkouts >= LARGE and (tested is None or tested.passed)
+    with helpers(1 if shared else 0, facts) as others:
+        here, there = sorted(POLICIES, key=lambda policy: policy != trace.policy)
+        running = others.submit(with_shared, _advise_for_another, there, wanted, tested) if others else None
+        found = {here: _advise(facts, here, wanted, tested)}
+        try:
+            found[there] = running.result() if running else _advise(facts, there, wanted, tested)
+        except UNAVAILABLE:
+            found[there] = _advise(facts, there, wanted, tested)
+    return {policy: found[policy] for policy in POLICIES}
+
+
+def _advise_for_another(facts: Facts, policy: Policy, goal: Goal, tested: SelfTest | None) -> Advice:
+    # The replays are large, and the process that asked has use for the advice only.
+    return replace(_advise(facts, policy, goal, tested), choice=None)
 
 
 _NOTHING_RECORDED = (

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pool_doctor.analysis._checks import number, whole
+from pool_doctor.analysis.beside import LARGE, UNAVAILABLE, helpers, with_shared
 from pool_doctor.analysis.counterfactual import scenario
 from pool_doctor.analysis.estimate import Estimate, estimate
 from pool_doctor.analysis.replay import ROUNDING, order_statistic
@@ -15,6 +16,7 @@ from pool_doctor.analysis.trace import POLICIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from concurrent.futures import Future
 
     from pool_doctor.analysis.counterfactual import Scenario
     from pool_doctor.analysis.replay import Replay
@@ -142,26 +144,41 @@ class Simulation:
 
 
 def simulate(
-    trace: Trace, sizes: Iterable[int], what_if: WhatIf, progress: Callable[[int, int], None] | None = None
+    trace: Trace,
+    sizes: Iterable[int],
+    what_if: WhatIf,
+    progress: Callable[[int, int], None] | None = None,
+    processes: int = 1,
 ) -> Simulation:
     """Replay ``trace`` with each of ``sizes``; ``progress`` is called with (done, of) after each.
+
+    With more than one of ``processes``, long work is shared with others (see `beside`).
 
     Raise ValueError for a size that cannot be.
     """
     wanted = sorted({whole("max_size", size, 1) for size in sizes})
     rows = []
-    for row in outcomes(trace, wanted, what_if):
+    for row in outcomes(trace, wanted, what_if, processes):
         rows.append(row)
         if progress is not None:
             progress(len(rows), len(wanted))
     return Simulation(rows)
 
 
-def outcomes(trace: Trace, sizes: Iterable[int], what_if: WhatIf) -> Iterator[SizeOutcome]:
+def outcomes(trace: Trace, sizes: Iterable[int], what_if: WhatIf, processes: int = 1) -> Iterator[SizeOutcome]:
     """Yield the outcome of each of ``sizes``, smallest first, each as soon as it is known."""
     sizing = Sizing(what_if.scenario(trace), what_if)
-    for size in sorted(set(sizes)):
-        yield sizing[size]
+    wanted = sorted(set(sizes))
+    checkouts = sum(len(worker.holds) for worker in sizing.traffic.workers)
+    shared = processes > 1 and len(wanted) > 1 and checkouts >= LARGE
+    with helpers(min(processes, len(wanted)) if shared else 0, sizing) as others:
+        running: dict[int, Future[SizeOutcome]] = {}
+        for position, size in enumerate(wanted):
+            # Not all at once: where nobody waits in one size, the larger ones need no replay.
+            for ahead in wanted[position : position + processes]:
+                if others is not None and ahead not in running and not sizing.nobody_waits:
+                    running[ahead] = others.submit(with_shared, Sizing.replay, ahead)
+            yield sizing.outcome(size, running.get(size))
 
 
 class Sizing:
@@ -173,9 +190,24 @@ class Sizing:
         self.replayed: dict[int, SizeOutcome] = {}
 
     def __getitem__(self, size: int) -> SizeOutcome:
+        return self.outcome(size)
+
+    def outcome(self, size: int, elsewhere: Future[SizeOutcome] | None = None) -> SizeOutcome:
+        """Return the outcome of ``size``; ``elsewhere`` is where another process replays it."""
         if size not in self.replayed:
-            self.replayed[size] = self._without_waits(size) or self._replay(size)
+            self.replayed[size] = self._without_waits(size) or self._of(elsewhere) or self.replay(size)
         return self.replayed[size]
+
+    def _of(self, elsewhere: Future[SizeOutcome] | None) -> SizeOutcome | None:
+        try:
+            return elsewhere.result() if elsewhere is not None else None
+        except UNAVAILABLE:
+            return None
+
+    @property
+    def nobody_waits(self) -> bool:
+        """Whether a size is known in which nobody waits."""
+        return any(outcome.wait_max <= ROUNDING for outcome in self.replayed.values())
 
     def _without_waits(self, size: int) -> SizeOutcome | None:
         """Where nobody waits in a smaller pool, a larger one does exactly the same."""
@@ -184,7 +216,8 @@ class Sizing:
                 return replace(outcome, max_size=size, utilisation=outcome.utilisation * smaller / size)
         return None
 
-    def _replay(self, size: int) -> SizeOutcome:
+    def replay(self, size: int) -> SizeOutcome:
+        """Replay the traffic with ``size`` connections for each worker."""
         timeout = math.inf if self.what_if.timeout is None else self.what_if.timeout
         results = [worker.replay(size, self.traffic.threads, timeout) for worker in self.traffic.workers]
         return summarise(self.traffic, results, size, self.what_if.target_wait)

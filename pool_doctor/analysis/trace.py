@@ -6,7 +6,7 @@ import math
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from operator import sub
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
@@ -22,7 +22,7 @@ RecordedPolicy = Literal["request", "query", "persistent", "unpooled"]
 
 OUTCOMES: tuple[Outcome, ...] = ("ok", "timeout", "error")
 POLICIES: tuple[Policy, ...] = ("request", "query")
-RECORDED_POLICIES = ("request", "query", "persistent", "unpooled")
+RECORDED_POLICIES: tuple[RecordedPolicy, ...] = ("request", "query", "persistent", "unpooled")
 
 
 class Checkout(NamedTuple):
@@ -54,6 +54,10 @@ class TracedRequest(NamedTuple):
     """How long it had waited for a thread before, by the server's queue header; None without one."""
     threaded: bool = True
     """Whether it took up one of the server's threads; False for background work."""
+
+
+_as_checkout = partial(tuple.__new__, Checkout)
+_as_request = partial(tuple.__new__, TracedRequest)
 
 
 class Requests(Sequence[TracedRequest]):
@@ -99,20 +103,21 @@ class Requests(Sequence[TracedRequest]):
         return self._request(range(len(self))[position])
 
     def __iter__(self) -> Iterator[TracedRequest]:
-        # Column by column, and not by position: this loop is what a report over many requests waits for.
-        scopes = self._scopes
-        checkouts = self._all_checkouts()
+        # Column by column, not by position, and without a call in Python for each: a report waits for this loop.
+        labels, processes, starts, ends, queued, threaded = self._requests
         counts = map(sub, self._first_checkouts[1:], self._first_checkouts)
-        for label, process, start, end, queued, threaded, count in zip(*self._requests, counts, strict=True):
-            waited = queued if queued == queued else None  # noqa: PLR0124 (NaN stands for None)
-            own = tuple(islice(checkouts, count)) if count != 1 else (next(checkouts),)
-            yield TracedRequest(scopes[label], process, start, end, own, waited, threaded == 1)
+        checkouts = self._all_checkouts()
+        own = (tuple(islice(checkouts, count)) for count in counts)
+        scopes = map(self._scopes.__getitem__, labels)
+        waited = (wait if wait == wait else None for wait in queued)  # noqa: PLR0124 (NaN stands for None)
+        return map(_as_request, zip(scopes, processes, starts, ends, own, waited, map(bool, threaded), strict=True))
 
     def _all_checkouts(self) -> Iterator[Checkout]:
+        starts, waits, holds, outcomes = self._checkouts
         segments = zip(*self._needed, strict=True)
         counts = map(sub, self._first_needed[1:], self._first_needed)
-        for start, wait, hold, outcome, count in zip(*self._checkouts, counts, strict=True):
-            yield Checkout(start, wait, hold, tuple(islice(segments, count)), OUTCOMES[outcome])
+        needed = (tuple(islice(segments, count)) for count in counts)
+        return map(_as_checkout, zip(starts, waits, holds, needed, map(OUTCOMES.__getitem__, outcomes), strict=True))
 
     def _request(self, index: int) -> TracedRequest:
         label, process, start, end, queued, threaded = (column[index] for column in self._requests)

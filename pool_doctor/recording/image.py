@@ -67,6 +67,15 @@ class Image:
     def site(self, number: int) -> str:
         return self.site_names[number] if number < len(self.site_names) else ""
 
+    def sections(self, alias: str) -> list[int]:
+        """Return the numbers of the sections of an alias: more than one where its configuration changed."""
+        base = self.geometry.aliases
+        names = [
+            layout.text(layout.ALIAS.unpack_from(self.data, base + index * layout.ALIAS_WORDS * layout.WORD)[0])
+            for index in range(min(self.words[layout.ALIASES], layout.MAX_ALIASES))
+        ]
+        return [index for index, name in enumerate(names) if name == alias]
+
     def alias(self, index: int, alive: bool) -> AliasSnapshot:
         base = self.geometry.aliases // layout.WORD + index * layout.ALIAS_WORDS
         alias, engine, policy, *numbers = layout.ALIAS.unpack_from(self.data, base * layout.WORD)

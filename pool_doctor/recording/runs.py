@@ -57,7 +57,7 @@ class _Open:
         _, _, _, outcome, flags, self.scope, _, _, _, _, asked, wait, hold, _, _, _, _ = record
         since = asked + wait
         if flags & layout.WHOLE:
-            needed = ((since, hold),)
+            needed: tuple[Segment, ...] = ((since, hold),)
         else:
             end = since + hold
             # Two threads of one run may have a connection each: these segments are of the other's.

@@ -15,6 +15,7 @@ from pool_doctor.recording.snapshot import (
 )
 from pool_doctor.report.model import (
     Configuration,
+    DatabaseAdvice,
     DatabaseReport,
     Demand,
     Distribution,
@@ -28,7 +29,7 @@ from pool_doctor.report.model import (
 from pool_doctor.report.words import plural
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 
 def build_report(
@@ -38,11 +39,12 @@ def build_report(
     now: float,
     since: float | None = None,
     recording: bool = True,
+    advice: Mapping[str, DatabaseAdvice | None] | None = None,
 ) -> Report:
     """Build the report at the moment ``now`` of the aliases that ``facts`` are given of.
 
     ``recordings`` must have been read for the same window: ``since`` is its start in seconds since the
-    epoch, or None for everything recorded. Processes that ended before it are left out.
+    epoch, or None for everything recorded. Processes that ended before it are left out. ``advice`` is by alias.
     """
     facts = list(facts)
     aliases = {configuration.alias for configuration, _ in facts}
@@ -54,7 +56,10 @@ def build_report(
     ]
     window = window_of(processes, now, since)
     databases = {
-        configuration.alias: _database(configuration, processes, server, window) for configuration, server in facts
+        configuration.alias: _database(
+            configuration, processes, server, window, (advice or {}).get(configuration.alias)
+        )
+        for configuration, server in facts
     }
     return Report(now, window, recordings.directory, recording, databases, tuple(recordings.problems))
 
@@ -83,6 +88,7 @@ def _database(
     processes: Sequence[ProcessSnapshot],
     server: ServerFacts | ServerError,
     window: Window,
+    advice: DatabaseAdvice | None,
 ) -> DatabaseReport:
     users = [process for process in processes if configuration.alias in process.aliases]
     users.sort(key=lambda process: (not process.alive, process.started_at, process.pid))
@@ -98,6 +104,7 @@ def _database(
         _scopes(snapshots),
         server,
         tuple(_notes(configuration, workers, users)),
+        advice,
     )
 
 

@@ -11,10 +11,12 @@ from django.db import connections
 
 from pool_doctor.adapters.conf import get_settings
 from pool_doctor.recording.reader import read_directory
+from pool_doctor.report.advice import Targets, advice_on
 from pool_doctor.report.build import build_report
 from pool_doctor.report.configuration import configuration_of
 from pool_doctor.report.model import Report, ReportError
 from pool_doctor.report.server import ServerProbe
+from pool_doctor.report.traces import Traces
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,12 +25,17 @@ if TYPE_CHECKING:
 
 
 def collect_report(
-    aliases: Sequence[str] = (), *, last: float | None = None, probe: ServerProbe | None = None
+    aliases: Sequence[str] = (),
+    *,
+    last: float | None = None,
+    probe: ServerProbe | None = None,
+    targets: Targets | None = None,
+    processes: int = 1,
 ) -> Report:
     """Collect the report of some aliases (of every PostgreSQL alias when none is named).
 
     ``last`` limits it to the last so many seconds. Raises ReportError for an alias that is unknown or not
-    PostgreSQL, and where there is none.
+    PostgreSQL, and where there is none. With ``targets`` there is advice in it, which so many ``processes`` may make.
     """
     wrappers = _postgresql(aliases)
     configurations = [configuration_of(wrapper) for wrapper in wrappers.values()]
@@ -39,7 +46,13 @@ def collect_report(
     recordings = read_directory(own.directory, since)
     servers = probe.results()
     facts = [(configuration, servers[configuration.alias]) for configuration in configurations]
-    return build_report(recordings, facts, now=time.time(), since=since, recording=own.enabled)
+    advice = {}
+    if targets is not None:
+        traces = Traces(recordings, since)
+        advice = {
+            alias: advice_on(alias, traces, server, targets, processes=processes) for alias, server in servers.items()
+        }
+    return build_report(recordings, facts, now=time.time(), since=since, recording=own.enabled, advice=advice)
 
 
 def _postgresql(aliases: Sequence[str]) -> dict[str, BaseDatabaseWrapper]:

@@ -6,6 +6,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pool_doctor.analysis.advice import Advice
+    from pool_doctor.analysis.demand import Demand as Traffic
+    from pool_doctor.analysis.goal import Goal
+    from pool_doctor.analysis.trace import Policy, RecordedPolicy
     from pool_doctor.recording.histogram import Histogram
     from pool_doctor.recording.snapshot import OpenCheckout, PoolSettings
 
@@ -135,6 +139,8 @@ class ServerFacts:
     by_application: dict[str, int]
     pooler: bool
     """Whether a pooler such as PgBouncer stands between the application and the server."""
+    connect_time: float | None = field(default=None, compare=False)
+    """How long it took to open the connection that asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +148,19 @@ class ServerError:
     """Why there are no server facts."""
 
     error: str
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseAdvice:
+    """Which pools to set for one alias, and what that rests on."""
+
+    advice: dict[Policy, Advice]
+    goal: Goal
+    demand: Traffic
+    recorded: RecordedPolicy
+    """The policy of the traffic that was recorded."""
+    notes: tuple[str, ...] = ()
+    """Sentences on what was left out of the traffic."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +176,8 @@ class DatabaseReport:
     server: ServerFacts | ServerError
     notes: tuple[str, ...] = ()
     """Sentences on what these numbers do not show by themselves."""
+    advice: DatabaseAdvice | None = None
+    """None where it was not asked for, or nobody has used the alias."""
 
     @property
     def live(self) -> list[Worker]:

@@ -56,6 +56,7 @@ class _Answer:
     max_connections: int
     reserved: int
     pooler: bool
+    connect_time: float
     activity: list[tuple[int, str, str]]
 
 
@@ -110,9 +111,11 @@ def _ask(params: dict[str, Any]) -> _Answer:
     # The project's adapters and cursors are made for its own queries, and may query the database themselves.
     for name in ("context", "cursor_factory", "prepare_threshold", "connect_timeout", "application_name"):
         params.pop(name, None)
+    began = time.monotonic()
     connection = psycopg.connect(
         **params, application_name=APPLICATION_NAME, connect_timeout=int(TIMEOUT), prepare_threshold=None
     )
+    connect_time = time.monotonic() - began
     try:
         # LOCAL: behind a pooler the server's session outlives this connection.
         connection.execute(f"SET LOCAL statement_timeout = '{TIMEOUT:g}s'")
@@ -122,7 +125,7 @@ def _ask(params: dict[str, Any]) -> _Answer:
         # PostgreSQL gives its own process id when a session begins, a pooler gives a number of its own.
         pid, version, max_connections, reserved = limits
         pooler = connection.info.backend_pid != pid
-        return _Answer(pid, version, max_connections, reserved, pooler, activity)
+        return _Answer(pid, version, max_connections, reserved, pooler, connect_time, activity)
     finally:
         connection.close()
 
@@ -141,4 +144,5 @@ def _facts(answer: _Answer, own_pids: set[int]) -> ServerFacts:
         dict(Counter(state for state, _ in others).most_common()),
         dict(Counter(application for _, application in others).most_common()),
         answer.pooler,
+        answer.connect_time,
     )
