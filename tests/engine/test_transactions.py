@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from tests.engine.conftest import Database
 
+# Django 6.1 has given it another name.
+savepoint = getattr(transaction, "savepoint_create", None) or transaction.savepoint
+
 
 def insert(database: Database, n: int) -> None:
     """Add a row."""
@@ -71,10 +74,10 @@ def test_nested_blocks_are_savepoints(db1: Database, stored: Callable[[], list[i
 def test_savepoints_by_hand(db1: Database, stored: Callable[[], list[int]]) -> None:
     with transaction.atomic(using=ALIAS):
         insert(db1, 1)
-        kept = transaction.savepoint(using=ALIAS)
+        kept = savepoint(using=ALIAS)
         insert(db1, 2)
         transaction.savepoint_commit(kept, using=ALIAS)
-        dropped = transaction.savepoint(using=ALIAS)
+        dropped = savepoint(using=ALIAS)
         insert(db1, 3)
         transaction.savepoint_rollback(dropped, using=ALIAS)
     assert stored() == [1, 2]
@@ -82,7 +85,7 @@ def test_savepoints_by_hand(db1: Database, stored: Callable[[], list[int]]) -> N
 
 def test_a_savepoint_outside_of_a_transaction_is_none(db1: Database) -> None:
     db1.query()
-    assert transaction.savepoint(using=ALIAS) is None
+    assert savepoint(using=ALIAS) is None
     assert db1.in_use == 0
 
 
