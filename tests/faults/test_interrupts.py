@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tests.faults.server import RestartableServer
 
 SIGNALS = {signal.SIGINT: "KeyboardInterrupt", signal.SIGTERM: "SystemExit"}
-# psycopg_pool leaves the place of an interrupted client in its queue, where it swallows a connection: not to be equalled.
+# psycopg_pool leaves the place of an interrupted client in its queue, where it swallows a connection.
 STOCK_PLACES = sorted(set(PLACES) - {"waiting"})
 
 
