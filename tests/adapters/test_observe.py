@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import time
+import weakref
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -227,13 +228,19 @@ def _state() -> dict[str, Any]:
     for module in (import_module(f"{STOCK}.base"), import_module(f"{THIRD_PARTY}.base")):
         state |= {f"{module.__name__}.{name}": value for name, value in vars(module).items()}
     for name, signal in (("started", request_started), ("finished", request_finished)):
-        state[f"request_{name}"] = {receiver[0] for receiver in signal.receivers}
+        state[f"request_{name}"] = _receivers(signal)
     if (celery := _module("celery.signals")) is not None:
         for name in ("task_prerun", "task_postrun"):
-            state[name] = {receiver[0] for receiver in getattr(celery, name).receivers}
+            state[name] = _receivers(getattr(celery, name))
     if (tasks := _module("django.tasks")) is not None:
         state |= {f"Task.{name}": value for name, value in vars(tasks.Task).items()}
     return state
+
+
+def _receivers(signal: Any) -> set[Any]:
+    """Return the keys of the receivers that live; connecting another one forgets the others."""
+    entries = [(entry[0], entry[1]) for entry in signal.receivers]
+    return {key for key, receiver in entries if not isinstance(receiver, weakref.ref) or receiver() is not None}
 
 
 def _module(name: str) -> Any:
