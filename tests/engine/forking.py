@@ -149,8 +149,9 @@ def with_a_server_side_cursor() -> None:
 
 def while_held() -> None:
     """hold() and pins are of the parent's connection; the child holds one of its own."""
-    import pool_doctor
     from django.db import connection
+
+    import pool_doctor
 
     with pool_doctor.hold():
         parent = backend()

@@ -6,7 +6,8 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from django.db import InterfaceError, OperationalError, connection as default_connection, connections, transaction
+from django.db import InterfaceError, OperationalError, connections, transaction
+from django.db import connection as default_connection
 from django.test import override_settings
 
 import pool_doctor
