@@ -9,7 +9,7 @@ from django.db import connections
 
 from pool_doctor.adapters.conf import get_settings
 from pool_doctor.adapters.pools import configured_pool
-from pool_doctor.recording.directory import DirectoryRefusedError, prepare
+from pool_doctor.recording.directory import DirectoryRefusedError, look_ahead
 
 _DOCS = "See docs/checks.md#{}."
 
@@ -20,7 +20,7 @@ def check_directory(**_: Any) -> list[checks.CheckMessage]:
     if not settings.enabled:
         return []
     try:
-        prepare(settings.directory)
+        look_ahead(settings.directory)
     except DirectoryRefusedError as error:
         return [
             checks.Warning(

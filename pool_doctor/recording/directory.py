@@ -61,6 +61,17 @@ def prepare(directory: Path) -> None:
         check(path)
 
 
+def look_ahead(directory: Path) -> None:
+    """Raise what prepare() would raise, without making anything: the workers may run as another user."""
+    nearest = directory
+    while not os.path.lexists(nearest):
+        nearest = nearest.parent
+    if nearest == directory or _is_our_parent(nearest):
+        check(nearest)
+    elif not os.access(nearest, os.W_OK | os.X_OK):
+        raise DirectoryRefusedError(f"{directory} can't be made: {nearest} is not writable.")
+
+
 def _is_our_parent(path: Path) -> bool:
     return path.name == f"pool_doctor-{os.getuid()}"
 

@@ -157,3 +157,10 @@ except ImproperlyConfigured as error:
 """
     printed = in_process(code, tmp_path, DATABASES={"default": {"ENGINE": "no.such.engine", "NAME": "x"}})
     assert "'no.such.engine' isn't an available database backend" in printed
+
+
+def test_a_check_makes_no_directory(tmp_path: Path) -> None:
+    missing = tmp_path / "not" / "there"
+    with override_settings(POOL_DOCTOR={"DIRECTORY": str(missing)}):
+        assert check_directory() == []
+    assert not missing.parent.exists()
