@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -39,12 +40,18 @@ def engine(transactional_db: None, policy: str) -> Iterator[str]:
     _begin_anew(before)
 
 
-def _begin_anew(engines: dict[str, str]) -> None:
+def forget_connections() -> None:
+    """Close this thread's connections; the next use makes new ones, as the settings are then."""
     connections.close_all()
-    for alias, engine in engines.items():
-        connections.settings[alias]["ENGINE"] = engine
+    for alias in ALIASES:
         if hasattr(connections._connections, alias):
             del connections[alias]
+
+
+def _begin_anew(engines: dict[str, str]) -> None:
+    forget_connections()
+    for alias, engine in engines.items():
+        connections.settings[alias]["ENGINE"] = engine
     for wrapper in (DatabaseWrapper, ReleasingWrapper):
         while wrapper._connection_pools:
             wrapper._connection_pools.popitem()[1].close()
@@ -59,6 +66,17 @@ class Site:
     def configure(self, **config: Any) -> None:
         """Change the toolbar's configuration."""
         self.settings.DEBUG_TOOLBAR_CONFIG = {**self.settings.DEBUG_TOOLBAR_CONFIG, **config}
+
+    @contextmanager
+    def history_table(self) -> Iterator[None]:
+        """Have the table of the toolbar's store in the database, which no migration makes here."""
+        from debug_toolbar.models import HistoryEntry
+
+        with connections["default"].schema_editor() as editor:
+            editor.create_model(HistoryEntry)
+        yield
+        with connections["default"].schema_editor() as editor:
+            editor.delete_model(HistoryEntry)
 
     def get(self, path: str, **extra: Any) -> Any:
         """Ask for a page, on connections that no request before has left, as at the end of a real one."""
@@ -89,7 +107,7 @@ class Site:
 
 
 @pytest.fixture
-def site(settings: SettingsWrapper, engine: str) -> Iterator[Site]:
+def site(settings: SettingsWrapper, engine: str) -> Site:
     """The site with the toolbar in development."""
     settings.DEBUG = True
     settings.INTERNAL_IPS = ["127.0.0.1"]
@@ -102,6 +120,4 @@ def site(settings: SettingsWrapper, engine: str) -> Iterator[Site]:
     settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "django.contrib.staticfiles", "debug_toolbar"]
     settings.MIDDLEWARE = ["debug_toolbar.middleware.DebugToolbarMiddleware"]
     settings.ROOT_URLCONF = "tests.panel.site"
-    yield Site(settings)
-    # The SQL panel leaves its own cursor() on the connections of this thread.
-    connections.close_all()
+    return Site(settings)

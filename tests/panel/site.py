@@ -5,15 +5,22 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from contextlib import suppress
 from contextvars import copy_context
+from typing import TYPE_CHECKING, Any
 
 from debug_toolbar.toolbar import debug_toolbar_urls
-from django.db import connection, connections, transaction
+from django.conf import settings
+from django.db import OperationalError, connection, connections, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.urls import path
 
 import pool_doctor
 from example_project.shop.models import Product
+from pool_doctor.panel import PoolDoctorPanel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PAGE = "<!doctype html><html lang='en'><head><title>A page</title></head><body><p>A page</p></body></html>"
 
@@ -21,6 +28,25 @@ PAGE = "<!doctype html><html lang='en'><head><title>A page</title></head><body><
 def show_toolbar(request: HttpRequest) -> bool:
     """Show the toolbar unless the visitor asks not to."""
     return "hide" not in request.GET
+
+
+def querying_middleware(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
+    """Query before the toolbar's middleware, as one of sessions or tenants does."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        query()
+        return get_response(request)
+
+    return middleware
+
+
+class Recording(PoolDoctorPanel):
+    """Remembers what is recorded."""
+
+    def record_stats(self, stats: dict[str, Any]) -> None:
+        """Note it in the settings."""
+        settings.TEST_RECORDED.append(stats)
+        super().record_stats(stats)
 
 
 def query(alias: str = "default") -> None:
@@ -113,6 +139,13 @@ def redirect(request: HttpRequest) -> HttpResponseRedirect:
     return HttpResponseRedirect("/none/")
 
 
+def refused(request: HttpRequest) -> HttpResponse:
+    """Do without the database where there is no connection."""
+    with suppress(OperationalError):
+        query()
+    return HttpResponse(PAGE)
+
+
 def fails(request: HttpRequest) -> HttpResponse:
     """Raise after a query."""
     query()
@@ -137,6 +170,7 @@ urlpatterns = [
     path("block/", block),
     path("aliases/", aliases),
     path("at-once/", at_once),
+    path("refused/", refused),
     path("json/", as_json),
     path("redirect/", redirect),
     path("fails/", fails),
