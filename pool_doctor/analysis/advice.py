@@ -156,7 +156,11 @@ def _advise(facts: Facts, policy: Policy, goal: Goal, tested: SelfTest | None) -
         provisional=unsettled,
         predicted=Prediction(predicted.p_wait.value, predicted.wait_p99, (predicted.p_wait.low, predicted.p_wait.high)),
         why=why,
-        caveats=weaknesses + conditions.caveats(facts, policy, predicted),
+        caveats=[
+            *weaknesses,
+            *conditions.caveats(facts, policy, predicted),
+            explain.assumptions(facts, policy, goal),
+        ],
         settings=settings_lines(facts.trace, policy, growing.value, choice.size, patience.value),
         choice=choice,
     )

@@ -88,6 +88,17 @@ def bound(facts: Facts, choice: Choice, goal: Goal) -> Iterator[str]:
             )
 
 
+def assumptions(facts: Facts, policy: Policy, goal: Goal) -> str:
+    """Say what the replay takes for granted."""
+    longer = ""
+    if policy == "query" and facts.trace.policy != "query":
+        longer = f", but {duration(goal.checkout_cost)} more for each checkout (measured on one machine)"
+    return (
+        "The replay assumes that requests come when they came, whatever the pool, and that their work takes as long as "
+        f"it took{longer}; whoever asks first is served first."
+    )
+
+
 def cross_checks(facts: Facts, choice: Choice) -> str | None:
     """Set the textbook's answers beside that of the replay; None without checkouts."""
     worker = max(choice.now.traffic.workers, key=lambda traffic: len(traffic.holds), default=None)

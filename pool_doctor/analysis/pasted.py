@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pool_doctor.analysis.trace import Policy, Trace
 
+LONGEST_LINE = 96
+"""What a report of 100 columns has room for."""
+
 _ENGINES = {
     "postgresql": ("django.db.backends.postgresql", "pool_doctor.backends.postgresql"),
     "postgis": ("django.contrib.gis.db.backends.postgis", "pool_doctor.backends.postgis"),
@@ -42,5 +45,8 @@ def settings_lines(trace: Trace, policy: Policy, min_size: int, max_size: int, t
         target = f'{database}.setdefault("OPTIONS", {{}})["pool"]'
     if timeout is not None:
         pool[name] = timeout
-    body = ", ".join(f'"{key}": {value:g}' for key, value in pool.items())
-    return "\n".join([*lines, f"{target} = {{{body}}}"])
+    items = [f'"{key}": {value:g}' for key, value in pool.items()]
+    line = f"{target} = {{{', '.join(items)}}}"
+    if len(line) > LONGEST_LINE:
+        line = "\n".join([f"{target} = {{", *(f"    {item}," for item in items), "}"])
+    return "\n".join([*lines, line])

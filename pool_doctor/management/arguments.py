@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import CommandError
 
+from pool_doctor.management.targets import add_target_arguments, read_targets, span
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from django.core.management.base import CommandParser
 
+    from pool_doctor.report.advice import Targets
+
 FORMATS = ("table", "json", "markdown")
 WATCH_INTERVAL = 2.0
 _LEAST_INTERVAL = 0.1
-
-_SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhd])", re.ASCII)
-_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,8 @@ class ReportArguments:
     last: float | None
     watch: float | None
     output: Path | None
+    targets: Targets | None
+    """What the advice has to reach; None where there shall be no advice."""
 
 
 def add_report_arguments(parser: CommandParser) -> None:
@@ -63,6 +65,8 @@ def add_report_arguments(parser: CommandParser) -> None:
         help=f"Show the report on the whole terminal, anew every SECONDS (default: {WATCH_INTERVAL:g}).",
     )
     parser.add_argument("--output", metavar="FILE", help="Write the report to FILE, replacing it in one step.")
+    parser.add_argument("--no-advice", action="store_true", help="Leave the advice out, which takes the longest.")
+    add_target_arguments(parser)
 
 
 def read_report_arguments(options: Mapping[str, Any]) -> ReportArguments:
@@ -76,6 +80,8 @@ def read_report_arguments(options: Mapping[str, Any]) -> ReportArguments:
     if watch is not None and chosen != "table":
         raise CommandError(f"--watch shows the table on a terminal, so it cannot be used with --format {chosen}.")
     aliases = options["database"] or ()
+    # Read in any case: a mistake is a mistake. What is shown anew every second has no time for a replay.
+    targets = read_targets(options)
     return ReportArguments(
         format=chosen,
         # Without repetitions. From Python, one alias may come as it is.
@@ -83,16 +89,8 @@ def read_report_arguments(options: Mapping[str, Any]) -> ReportArguments:
         last=None if options["since"] is None else span(str(options["since"])),
         watch=None if watch is None else _interval(watch),
         output=None if output is None else Path(output),
+        targets=None if options["no_advice"] or watch is not None else targets,
     )
-
-
-def span(text: str) -> float:
-    """Return the seconds of a span such as ``10m``; raises CommandError."""
-    match = _SPAN.fullmatch(text)
-    seconds = float(match[1]) * _SECONDS[match[2]] if match else 0.0
-    if not 0 < seconds < math.inf:
-        raise CommandError(f"--since {text} is no span of time; use a number with s, m, h or d, such as 10m.")
-    return seconds
 
 
 def _interval(value: str | float) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pool_doctor.report.model import (
     Configuration,
@@ -18,6 +18,9 @@ from pool_doctor.report.model import (
     ServerFacts,
     Worker,
 )
+
+if TYPE_CHECKING:
+    from pool_doctor.analysis.advice import Advice
 
 SCHEMA = 1
 
@@ -42,6 +45,7 @@ def as_dict(report: Report) -> dict[str, Any]:
 
 
 def _database(database: DatabaseReport) -> dict[str, Any]:
+    advice = database.advice
     return {
         "engine": database.configuration.engine,
         "policy": database.configuration.policy,
@@ -50,6 +54,7 @@ def _database(database: DatabaseReport) -> dict[str, Any]:
         "demand": _demand(database.demand),
         "scopes": [_scope(scope) for scope in database.scopes],
         "server": _server(database.server),
+        **({} if advice is None else {"advice": {policy: _advice(own) for policy, own in advice.advice.items()}}),
     }
 
 
@@ -136,6 +141,20 @@ def _server(server: ServerFacts | ServerError) -> dict[str, Any]:
         "by_state": server.by_state,
         "by_application": server.by_application,
         "pooler": server.pooler,
+    }
+
+
+def _advice(advice: Advice) -> dict[str, Any]:
+    predicted = advice.predicted
+    return {
+        **advice.as_dict(),
+        "timeout": _number(advice.timeout),
+        "predicted": predicted
+        and {
+            "p_wait": _number(predicted.p_wait),
+            "wait_p99": _number(predicted.wait_p99),
+            "interval": [_number(bound) for bound in predicted.interval],
+        },
     }
 
 

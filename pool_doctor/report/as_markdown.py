@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from tabulate import tabulate
 
-from pool_doctor.report.sections import Facts, Section, Table, advice_to_record, chapters, title
+from pool_doctor.report.blocks import Block, Code, Facts, Points, Section, Table
+from pool_doctor.report.sections import advice_to_record, chapters, title
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,14 +38,24 @@ def _blocks(report: Report) -> Iterator[str]:
 
 def _section(section: Section) -> Iterator[str]:
     for block in section.blocks:
-        if isinstance(block, str):
-            yield _escaped(block)
-            continue
-        yield _table(block) if isinstance(block, Table) else _facts(block)
-        if block.more:
-            yield _escaped(block.more)
+        yield from _block(block)
     for note in section.notes:
         yield f"> {_escaped(note)}"
+
+
+def _block(block: Block) -> Iterator[str]:
+    match block:
+        case str():
+            yield _escaped(block)
+        case Code():
+            yield f"```python\n{block.text}\n```"
+        case Points():
+            yield f"{block.heading}:"
+            yield "\n".join(f"- {_escaped(sentence)}" for sentence in block.sentences)
+        case Table() | Facts():
+            yield _table(block) if isinstance(block, Table) else _facts(block)
+            if block.more:
+                yield _escaped(block.more)
 
 
 def _facts(facts: Facts) -> str:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from tabulate import tabulate
 
+from pool_doctor.report.blocks import Block, Code, Facts, Points, Section, Table
 from pool_doctor.report.headline import Mood
-from pool_doctor.report.sections import Facts, Section, Table, advice_to_record, chapters, title
+from pool_doctor.report.sections import advice_to_record, chapters, title
 from pool_doctor.report.words import cut, width
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ WIDTH = 100
 
 _LEAST_WIDTH = 80
 _INDENT = "  "
+_POINT = "  - "
 _GAP = 2
 """Columns that tabulate's format "plain" puts between two columns."""
 
@@ -63,21 +65,34 @@ def _lines(report: Report, columns: int, palette: Palette) -> Iterator[str]:
 
 def _section(section: Section, columns: int, palette: Palette) -> Iterator[str]:
     for number, block in enumerate(section.blocks):
-        if isinstance(block, str):
-            if number:
-                yield ""
-            yield from _wrapped(block, columns)
-            continue
-        lines = _table(block, columns) if isinstance(block, Table) else _facts(block, columns)
-        yield from (f"{_INDENT}{line}" for line in lines)
-        if block.more:
-            yield from _wrapped(block.more, columns)
+        if number and isinstance(block, str):
+            yield ""
+        yield from _block(block, columns)
     for note in section.notes:
         yield from (palette.busy(line) for line in _wrapped(note, columns))
 
 
-def _wrapped(text: str, columns: int) -> list[str]:
-    return textwrap.wrap(text, columns, initial_indent=_INDENT, subsequent_indent=_INDENT, break_on_hyphens=False)
+def _block(block: Block, columns: int) -> Iterator[str]:
+    match block:
+        case str():
+            yield from _wrapped(block, columns)
+        case Code():
+            # To be copied, so never wrapped.
+            yield from (f"{_INDENT * 2}{line}" for line in block.text.splitlines())
+        case Points():
+            yield f"{_INDENT}{block.heading}:"
+            for sentence in block.sentences:
+                yield from _wrapped(sentence, columns, _POINT)
+        case Table() | Facts():
+            lines = _table(block, columns) if isinstance(block, Table) else _facts(block, columns)
+            yield from (f"{_INDENT}{line}" for line in lines)
+            if block.more:
+                yield from _wrapped(block.more, columns)
+
+
+def _wrapped(text: str, columns: int, first: str = _INDENT) -> list[str]:
+    rest = " " * len(first)
+    return textwrap.wrap(text, columns, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
 
 
 def _facts(facts: Facts, columns: int) -> Iterator[str]:

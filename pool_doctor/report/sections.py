@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-
-from pool_doctor.report.headline import Mood, headline, mood
+from pool_doctor.report.advising import advice_section, demand_sentence
+from pool_doctor.report.blocks import Block, Chapter, Column, Facts, Section, Table
+from pool_doctor.report.headline import headline, mood
 from pool_doctor.report.model import (
     Configuration,
     DatabaseReport,
@@ -17,9 +16,6 @@ from pool_doctor.report.model import (
     Worker,
 )
 from pool_doctor.report.words import NOTHING, age, clean, count, duration, moment, plural, rate, share
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 LIVE_SHOWN = 16
 ENDED_SHOWN = 4
@@ -33,54 +29,6 @@ _POLICIES = {
     "persistent": "persistent (each thread keeps its own connection between requests)",
     "unpooled": "unpooled (each request opens a connection of its own, and closes it)",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column of a table. With ``least`` it may be cut to that width, at its start if ``keep_end``."""
-
-    title: str
-    right: bool = False
-    least: int = 0
-    keep_end: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Rows of clean text, and what was left out of them."""
-
-    columns: tuple[Column, ...]
-    rows: Sequence[tuple[str, ...]]
-    more: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """Names with a text each, and what was left out of them."""
-
-    rows: Sequence[tuple[str, str]]
-    more: str = ""
-
-
-Block = str | Table | Facts
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """A heading with sentences, tables and facts, and notes that deserve attention."""
-
-    title: str
-    blocks: list[Block] = field(default_factory=list)
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Chapter:
-    """All about one database."""
-
-    headline: str
-    mood: Mood
-    sections: list[Section]
 
 
 def title(report: Report) -> str:
@@ -114,6 +62,8 @@ def _chapter(report: Report, database: DatabaseReport) -> Chapter:
     if database.workers:
         sections += [_workers(database, report.generated_at), _demand(report, database), _who_holds(database)]
     sections.append(_server(database.server))
+    if database.advice is not None:
+        sections.append(advice_section(database.advice))
     return Chapter(clean(headline(database, report.generated_at)), mood(database), sections)
 
 
@@ -234,7 +184,10 @@ def _demand(report: Report, database: DatabaseReport) -> Section:
         "needed": "with a cursor open or in a transaction",
     }
     rows = [(name, *_quantiles(getattr(demand, name)), meaning) for name, meaning in meanings.items()]
-    return Section("Demand", [sentence, Table(columns, rows)])
+    blocks: list[Block] = [sentence, Table(columns, rows)]
+    if database.advice is not None and database.advice.demand.checkouts:
+        blocks.append(demand_sentence(database.advice.demand))
+    return Section("Demand", blocks)
 
 
 def _quantiles(distribution: Distribution) -> tuple[str, ...]:

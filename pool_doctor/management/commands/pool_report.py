@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from pool_doctor.analysis.beside import processors
 from pool_doctor.management.arguments import ReportArguments, add_report_arguments, read_report_arguments
 from pool_doctor.management.files import replace_file
 from pool_doctor.management.screen import watch
@@ -46,7 +47,9 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
 
     def _once(self, arguments: ReportArguments, palette: Palette) -> None:
-        report = collect_report(arguments.aliases, last=arguments.last)
+        report = collect_report(
+            arguments.aliases, last=arguments.last, targets=arguments.targets, processes=min(2, processors())
+        )
         for problem in report.problems:
             self.stderr.write(clean(problem))
         if arguments.output is not None:
