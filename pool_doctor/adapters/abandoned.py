@@ -63,7 +63,8 @@ class _Wrappers:
         self.alive: WeakSet[ReleasingMixin] = WeakSet()
 
     def __del__(self) -> None:
-        if not sys.is_finalizing():
+        # In a forked child the threads of the parent have not ended.
+        if not sys.is_finalizing() and os.getpid() == reaper.pid:
             for wrapper in list(self.alive):
                 wrapper.thread_ended()
 
@@ -77,6 +78,7 @@ class Reaper:
 
     def reset(self) -> None:
         """Begin anew, as in a forked child, where no thread is left."""
+        self.pid = os.getpid()
         self._queue: SimpleQueue[Bound] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pool_doctor.adapters.abandoned import Bound
 
 _next_serial = itertools.count(1).__next__
-_left_to_parent: list[Any] = []
+left_to_parent: list[Any] = []
 
 # What connect() sets for a new logical connection, and a physical one that is bound to a logical one must not touch.
 _LOGS = ("queries_log", "execute_wrappers")
@@ -391,7 +391,8 @@ class ReleasingMixin(LifecycleMixin):
         """Let go of what belongs to the parent process, whose sockets this child must not touch."""
         connection = self.connection
         if getattr(connection, "_pool", None) is not None:
-            _silence(self._physical(connection))
+            silence(self._physical(connection))
+            left_to_parent.append(connection)
             self._bound.connection = None
         elif not self._released:
             return
@@ -419,10 +420,10 @@ class _HandedOver:
         return self._connection
 
 
-def _silence(connection: Any) -> None:
-    # What the child still sends or closes goes to the null device, in place of the socket that it has in common with
-    # its parent. The object is kept, so that closing it does not disturb a file that has the same number later.
-    _left_to_parent.append(connection)
+def silence(connection: Any) -> None:
+    """In a forked child: send what is still sent on a connection to the null device, not to the parent's server."""
+    # The object is kept, so that closing it does not disturb a file that has the same number later.
+    left_to_parent.append(connection)
     with suppress(Exception):
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         os.dup2(null, connection.pgconn.socket, inheritable=False)
@@ -436,10 +437,10 @@ def leave_all_to_parent() -> None:
             wrapper.leave_to_parent()
     for pool in ReleasingMixin._connection_pools.values():  # noqa: SLF001
         for connection in list(pool._pool):  # noqa: SLF001
-            _silence(connection)
+            silence(connection)
         # Its threads are the parent's, and its lock may be held by one: closing it the regular way would wait for both.
         pool._closed = True  # noqa: SLF001
-        _left_to_parent.append(pool)
+        left_to_parent.append(pool)
     ReleasingMixin._connection_pools.clear()  # noqa: SLF001
 
 

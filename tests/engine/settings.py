@@ -15,5 +15,9 @@ DEBUG_TOOLBAR_PANELS = ["debug_toolbar.panels.sql.SQLPanel"]
 _max_size = int(os.environ.get("POOL_DOCTOR_TEST_MAX_SIZE", "1"))
 for _database in DATABASES.values():
     _database["ENGINE"] = os.environ.get("POOL_DOCTOR_TEST_ENGINE", "pool_doctor.backends.postgresql")
-    _database["OPTIONS"]["pool"] = {"min_size": 1, "max_size": _max_size, "timeout": 10}
+    if "dj_db_conn_pool" in _database["ENGINE"]:
+        _database["OPTIONS"].pop("pool")
+        _database["POOL_OPTIONS"] = {"POOL_SIZE": _max_size, "MAX_OVERFLOW": 0, "TIMEOUT": 10}
+    else:
+        _database["OPTIONS"]["pool"] = {"min_size": 1, "max_size": _max_size, "timeout": 10}
 DATABASES["other"]["NAME"] = f"{DATABASES['default']['NAME']}_other"
