@@ -46,6 +46,7 @@ OPTIONAL = {
     },
     "opentelemetry": {"pool_doctor.exporters.opentelemetry"},
     "prometheus_client": {"pool_doctor.exporters.prometheus"},
+    "rich": {"pool_doctor.management.chart"},
 }
 REQUIRED = {"django", "psycopg", "psycopg_pool", "tabulate"}
 

@@ -9,7 +9,7 @@ def percent(share: float) -> str:
     if value == 0:
         return "0%"
     if value < 0.01:
-        return "less than 0.01%"
+        return "<0.01%"
     if value < 1:
         return f"{value:.2g}%"
     # 99.97 % must not become 100 %: whoever reads that looks no further.

@@ -31,8 +31,7 @@ def advice_section(found: DatabaseAdvice) -> Section:
         Column("Policy"),
         *(Column(name, right=True) for name in ("max_size", "min_size", "timeout")),
         Column("Wait at all", right=True),
-        Column("95 % interval", right=True),
-        Column("99 % wait at most", right=True),
+        Column("p99 wait", right=True),
         Column("Bound by"),
     )
     rows = [_row(advice, found.recorded) for advice in found.advice.values()]
@@ -56,8 +55,7 @@ def _row(advice: Advice, recorded: str) -> tuple[str, ...]:
         f"{advice.policy} (recorded)" if advice.policy == recorded else advice.policy,
         *(NOTHING if size is None else str(size) for size in sizes),
         NOTHING if advice.timeout is None else f"{advice.timeout:g} s",
-        percent(predicted.p_wait) if predicted else NOTHING,
-        f"{percent(predicted.interval[0])} to {percent(predicted.interval[1])}" if predicted else NOTHING,
+        f"{percent(predicted.p_wait)} ({' to '.join(map(percent, predicted.interval))})" if predicted else NOTHING,
         duration(predicted.wait_p99) if predicted else NOTHING,
         advice.bound_by or NOTHING,
     )

@@ -37,7 +37,7 @@ def collect_report(
     ``last`` limits it to the last so many seconds. Raises ReportError for an alias that is unknown or not
     PostgreSQL, and where there is none. With ``targets`` there is advice in it, which so many ``processes`` may make.
     """
-    wrappers = _postgresql(aliases)
+    wrappers = postgresql(aliases)
     configurations = [configuration_of(wrapper) for wrapper in wrappers.values()]
     probe = probe or ServerProbe()
     probe.start(wrappers)
@@ -55,8 +55,8 @@ def collect_report(
     return build_report(recordings, facts, now=time.time(), since=since, recording=own.enabled, advice=advice)
 
 
-def _postgresql(aliases: Sequence[str]) -> dict[str, BaseDatabaseWrapper]:
-    """Return the wrappers of the PostgreSQL aliases asked for."""
+def postgresql(aliases: Sequence[str]) -> dict[str, BaseDatabaseWrapper]:
+    """Return the wrappers of the PostgreSQL aliases asked for, of all where none is named; raises ReportError."""
     known = list(settings.DATABASES)
     for alias in aliases:
         if alias not in known:
