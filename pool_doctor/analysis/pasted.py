@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pool_doctor.analysis.trace import Policy, Trace
 
-LONGEST_LINE = 96
-"""What a report of 100 columns has room for."""
+LONGEST_LINE = 76
+"""What a report of 80 columns has room for."""
 
 _ENGINES = {
     "postgresql": ("django.db.backends.postgresql", "pool_doctor.backends.postgresql"),

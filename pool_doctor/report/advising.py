@@ -28,9 +28,9 @@ _BURSTS, _EVEN = 1.5, 0.67
 def advice_section(found: DatabaseAdvice) -> Section:
     """Lay out the advice for both policies: the numbers side by side, then each with its settings and reasons."""
     columns = (
-        Column("Policy"),
+        Column("Policy", least=7),
         *(Column(name, right=True) for name in ("max_size", "min_size", "timeout")),
-        Column("Wait at all", right=True),
+        Column("Wait at all", right=True, least=11),
         Column("p99 wait", right=True),
         Column("Bound by"),
     )
@@ -73,9 +73,10 @@ def _policy(policy: Policy, advice: Advice) -> Iterator[Block]:
 
 def demand_sentence(demand: Demand) -> str:
     """Say in a few sentences how the traffic uses its pools."""
-    levels = demand.levels
-    half, most = (plural(levels.quantile(p), "connection") for p in (0.5, 0.99))
-    sentences = [f"One process has {half} or fewer in use half of the time, {most} or fewer 99 % of it."]
+    half, most = demand.levels.quantile(0.5), demand.levels.quantile(0.99)
+    sentences = [
+        f"Half of the time a process has at most {plural(half, 'connection')} in use, 99 % of the time at most {most}."
+    ]
     if demand.dispersion is not None:
         times = f"{demand.dispersion:.2g} times the mean"
         if demand.dispersion > _BURSTS:
