@@ -200,7 +200,10 @@ class Terminal:
     """A pseudo-terminal with a command on it."""
 
     def __init__(self, environment: dict[str, str], *arguments: str, rows: int = 50, columns: int = 100) -> None:
-        self._master, slave = pty.openpty()
+        try:
+            self._master, slave = pty.openpty()
+        except OSError as error:
+            pytest.skip(f"This machine has no pseudo-terminals: {error}.")
         termios.tcsetwinsize(slave, (rows, columns))
         self.process = subprocess.Popen(
             [*MANAGE, *arguments], env=environment, stdin=slave, stdout=slave, stderr=slave, start_new_session=True

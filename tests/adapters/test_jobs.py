@@ -95,12 +95,17 @@ def test_a_command_without_a_query_leaves_no_file(recording: Recording) -> None:
 
 
 @pytest.fixture
-def celery_app() -> Any:
-    """A Celery app whose broker is this process's memory."""
+def celery_app() -> Iterator[Any]:
+    """A Celery app whose broker is this process's memory, and which leaves this process's logging alone."""
     celery = pytest.importorskip("celery")
-    app = celery.Celery("tests", broker="memory://", backend="cache+memory://", set_as_current=False)
-    app.conf.worker_hijack_root_logger = False
-    return app
+    setup_logging = celery.signals.setup_logging
+    setup_logging.connect(_leave_logging_alone, weak=False)
+    yield celery.Celery("tests", broker="memory://", backend="cache+memory://", set_as_current=False)
+    setup_logging.disconnect(_leave_logging_alone)
+
+
+def _leave_logging_alone(**_: Any) -> None:
+    """Tell Celery that logging is set up: it would raise the level of the root logger for all tests that follow."""
 
 
 def _tasks(app: Any) -> Any:
