@@ -65,12 +65,22 @@ POOL_DOCTOR: dict[str, Any] = {}
 if "SHOP_DIRECTORY" in os.environ:
     POOL_DOCTOR["DIRECTORY"] = os.environ["SHOP_DIRECTORY"]
 
-# The toolbar keeps what it collected in the memory of one process, and its tests expect DEBUG to be off.
+# The toolbar's tests expect DEBUG to be off.
 if DEBUG and "test" not in sys.argv and importlib.util.find_spec("debug_toolbar"):
     from debug_toolbar.settings import PANELS_DEFAULTS
 
     INSTALLED_APPS += ["debug_toolbar"]
     MIDDLEWARE.insert(0, "debug_toolbar.middleware.DebugToolbarMiddleware")
     DEBUG_TOOLBAR_PANELS = list(PANELS_DEFAULTS)
-    if importlib.util.find_spec("pool_doctor.panel"):
-        DEBUG_TOOLBAR_PANELS.append("pool_doctor.panel.PoolDoctorPanel")
+    DEBUG_TOOLBAR_PANELS.insert(
+        DEBUG_TOOLBAR_PANELS.index("debug_toolbar.panels.sql.SQLPanel") + 1, "pool_doctor.panel.PoolDoctorPanel"
+    )
+    if "SHOP_DIRECTORY" in os.environ:
+        # Another worker may be asked for a panel than the one that served the page.
+        CACHES = {
+            "default": {
+                "BACKEND": "django.core.cache.backends.filebased.FileBasedCache",
+                "LOCATION": os.path.join(os.environ["SHOP_DIRECTORY"], "toolbar"),
+            }
+        }
+        DEBUG_TOOLBAR_CONFIG = {"TOOLBAR_STORE_CLASS": "debug_toolbar.store.CacheStore"}

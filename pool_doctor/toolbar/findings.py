@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 LONG = 5_000_000
 """Nanoseconds: what is shorter is not worth a line. It is also the wait that the advice on pool sizes allows."""
 LONG_CURSOR = 20_000_000
-"""Nanoseconds. Reading the rows of a query is no idleness, and the toolbar itself works a while after each query."""
+"""Nanoseconds: the toolbar itself works a while after each query."""
 MANY_CHECKOUTS = 50
 """From here on, what the checkouts themselves cost comes to a good part of a millisecond."""
 
@@ -123,7 +123,8 @@ def _in_transaction(use: DatabaseUse) -> Iterator[Finding]:
 
 
 def _open_cursor(use: DatabaseUse) -> Iterator[Finding]:
-    kept = [gap for gap in use.gaps if gap.kept_by == CURSOR]
+    # Between two queries of one need. What comes after the last one is reading its rows, and the toolbar's SQL panel.
+    kept = [gap for gap in use.gaps if gap.kept_by == CURSOR and gap.between_queries]
     total = sum(gap.duration for gap in kept)
     if max((gap.duration for gap in kept), default=0) >= LONG_CURSOR:
         yield Finding(

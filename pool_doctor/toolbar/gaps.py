@@ -34,6 +34,12 @@ class Gap(NamedTuple):
         """How long it lasted."""
         return self.ended - self.started
 
+    @property
+    def between_queries(self) -> bool:
+        """Whether it lasted from one query to the next."""
+        before, after = self.before, self.after
+        return before is not None and after is not None and (self.started, self.ended) == (before.ended, after.started)
+
 
 def gaps(held: Held) -> Iterator[Gap]:
     """Yield the gaps of one checkout, in order."""

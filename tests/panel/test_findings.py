@@ -77,6 +77,16 @@ def test_the_remedy_fits_the_engine(about: dict[str, Any], fix: str) -> None:
     assert _findings(_held_idle(**about))["idle-while-held"]["fix"].startswith(fix)
 
 
+def test_an_open_cursor_is_found_between_its_queries_and_not_after_the_last() -> None:
+    request = Requested()
+    held = request.hold(0, 0, 60 * MS)
+    held.queries += [request.query(0, MS), request.query(31 * MS, 32 * MS)]
+    held.segments.append((0, 60 * MS))
+    assert _findings(request)["open-cursor"]["title"] == "A cursor or hold() was open for 30 ms in which no query ran"
+    held.queries.pop()
+    assert _findings(request) == {}
+
+
 def test_little_idleness_is_no_finding() -> None:
     request = Requested()
     held = request.hold(0, 0, 6 * MS)
