@@ -80,7 +80,7 @@ if DEBUG and "test" not in sys.argv and importlib.util.find_spec("debug_toolbar"
         CACHES = {
             "default": {
                 "BACKEND": "django.core.cache.backends.filebased.FileBasedCache",
-                "LOCATION": os.path.join(os.environ["SHOP_DIRECTORY"], "toolbar"),
+                "LOCATION": f"{os.environ['SHOP_DIRECTORY']}/toolbar",
             }
         }
         DEBUG_TOOLBAR_CONFIG = {"TOOLBAR_STORE_CLASS": "debug_toolbar.store.CacheStore"}

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from example_project import postgres
-from example_project.postgres import with_database
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -97,8 +97,7 @@ def test_a_change_is_the_owners_until_close(
 
     def other() -> None:
         changed.wait(20)
-        for _ in range(3):
-            others.append(database.value(ask))
+        others.extend(database.value(ask) for _ in range(3))
         database.connection.close()
 
     thread = threading.Thread(target=other)
