@@ -64,7 +64,7 @@ def _database(use: DatabaseUse) -> dict[str, Any]:
             "transaction": use.transaction_time / 1e9,
             "idle": max(0, use.hold - use.query_time) / 1e9,
         },
-        "timeline": timeline(use.lanes, use.started, use.ended),
+        "timeline": timeline(use.lanes, use.gaps, use.started, use.ended),
         "checkouts": _checkouts([*use.held, *use.failures], use.started),
         "gaps": _gaps(use.gaps, use.started),
         "other": _other(use),

@@ -105,7 +105,7 @@ def _idle(use: DatabaseUse) -> Iterator[Finding]:
         fix = f'Set OPTIONS["pool"] and ENGINE "{engine}": connections go back after each query. Or {by_hand}'
     else:
         fix = f'Set ENGINE "{engine}": connections go back after each query. Or {by_hand}'
-    yield Finding("idle-while-held", "warning", f"Held for {_time(total)} that nothing needed it", _longest(free), fix)
+    yield Finding("idle-while-held", "warning", f"Held for {_time(total)} while nothing needed it", _longest(free), fix)
 
 
 def _in_transaction(use: DatabaseUse) -> Iterator[Finding]:

@@ -5,19 +5,21 @@ All numbers that end up in the drawing are texts already: a template would write
 
 from __future__ import annotations
 
+from collections import defaultdict
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pool_doctor.analysis.counterfactual import apart
 from pool_doctor.analysis.trace import Checkout
 from pool_doctor.report.words import duration
 from pool_doctor.toolbar.collector import Failure, Held
-from pool_doctor.toolbar.gaps import gaps
 from pool_doctor.toolbar.statements import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from pool_doctor.toolbar.collector import Query
+    from pool_doctor.toolbar.gaps import Gap
 
 MAX_LANES = 8
 """Connections that are drawn one below the other; a request rarely has two at once."""
@@ -51,11 +53,11 @@ _TRANSACTION = _Kind("transaction", "transactions", 30, 3)
 
 
 class _Span(NamedTuple):
-    """Something to draw: start and end in nanoseconds, and what it says of itself."""
+    """Something to draw: start and end in nanoseconds, and what it is."""
 
     start: int
     end: int
-    says: str
+    what: Query | str
 
 
 Lane = list[Held | Failure]
@@ -68,29 +70,32 @@ def lanes(entries: Sequence[Held | Failure]) -> list[Lane]:
     return [[by_checkout[id(checkout)] for checkout in lane] for lane in apart(checkouts)]
 
 
-def timeline(rows: Sequence[Lane], started: int, ended: int) -> dict[str, Any]:
+def timeline(rows: Sequence[Lane], idle: Iterable[Gap], started: int, ended: int) -> dict[str, Any]:
     """Return what the template draws, JSON-safe."""
+    gaps: dict[int, list[Gap]] = defaultdict(list)
+    for gap in idle:
+        gaps[id(gap.held)].append(gap)
     scale = _Scale(started, ended)
     drawn = rows[:MAX_LANES]
     bottom = _TOP + _LANE * len(drawn)
     return {
         "height": str(bottom + 2),
         "ticks": scale.ticks(),
-        "lanes": [_lane(row, _TOP + _LANE * number, scale) for number, row in enumerate(drawn)],
+        "lanes": [_lane(row, gaps, _TOP + _LANE * number, scale) for number, row in enumerate(drawn)],
         "lanes_cut": len(rows) - len(drawn),
     }
 
 
-def _lane(row: Lane, top: int, scale: _Scale) -> dict[str, Any]:
+def _lane(row: Lane, gaps: Mapping[int, list[Gap]], top: int, scale: _Scale) -> dict[str, Any]:
     held = [entry for entry in row if isinstance(entry, Held)]
-    idle = [gap for one in held for gap in gaps(one)]
+    idle = [gap for one in held for gap in gaps[id(one)]]
     spans: list[tuple[_Kind, Iterable[_Span]]] = [
-        (_IDLE, (_span(gap.started, gap.ended, "Idle while held") for gap in idle)),
-        (_NEEDED, (_span(*segment, "Needed") for one in held for segment in one.segments)),
-        (_QUERY, (_span(query.started, query.ended, _named(query)) for one in held for query in one.queries)),
-        (_WAIT, (_span(one.asked, one.since, "Waited") for one in held)),
-        (_FAILED, (_span(one.asked, one.ended, "Got no connection") for one in row if isinstance(one, Failure))),
-        (_TRANSACTION, (_span(*times, "In a transaction") for one in held for times in one.transactions)),
+        (_IDLE, (_Span(gap.started, gap.ended, "Idle while held") for gap in idle)),
+        (_NEEDED, (_Span(*segment, "Needed") for one in held for segment in one.segments)),
+        (_QUERY, (_Span(query.started, query.ended, query) for one in held for query in one.queries)),
+        (_WAIT, (_Span(one.asked, one.since, "Waited") for one in held)),
+        (_FAILED, (_Span(one.asked, one.ended, "Got no connection") for one in row if isinstance(one, Failure))),
+        (_TRANSACTION, (_Span(*times, "In a transaction") for one in held for times in one.transactions)),
     ]
     return {
         "top": str(top),
@@ -103,12 +108,9 @@ def _lane(row: Lane, top: int, scale: _Scale) -> dict[str, Any]:
     }
 
 
-def _span(start: int, end: int, what: str) -> _Span:
-    return _Span(start, end, f"{what}: {duration((end - start) / 1e9)}")
-
-
-def _named(query: Query) -> str:
-    return f"Query {query.line} {shown(query.sql)}".rstrip()
+def _title(what: Query | str, nanoseconds: int) -> str:
+    name = what if isinstance(what, str) else f"Query {what.line} {shown(what.sql)}".rstrip()
+    return f"{name}: {duration(nanoseconds / 1e9)}"
 
 
 class _Scale:
@@ -123,8 +125,8 @@ class _Scale:
 
     def marks(self, spans: Iterable[_Span], kind: _Kind) -> list[dict[str, str]]:
         """Return the marks of one kind; those that would touch are one, as dense as they fill it."""
-        merged: list[tuple[float, float, int, int, str]] = []
-        for start, end, says in sorted(spans):
+        merged: list[tuple[float, float, int, int, Query | str]] = []
+        for start, end, what in sorted(spans, key=itemgetter(0, 1)):
             x, right = self._percent(start), self._percent(end)
             if kind is _WAIT and right - x < NARROWEST:  # the time that a pool takes to say yes
                 continue
@@ -134,16 +136,18 @@ class _Scale:
                 left, before, number, total, _ = merged[-1]
                 merged[-1] = (left, max(before, right), number + 1, total + end - start, "")
             else:
-                merged.append((x, right, 1, end - start, says))
-        return [
-            {
-                "x": f"{x:.2f}",
-                "width": f"{right - x:.2f}",
-                "density": "1" if says else f"{max(FAINTEST, min(1.0, 100 * total / self.length / (right - x))):.2f}",
-                "title": says or f"{number} {kind.several}: {duration(total / 1e9)}",
-            }
-            for x, right, number, total, says in merged
-        ]
+                merged.append((x, right, 1, end - start, what))
+        return [self._mark(*mark, kind) for mark in merged]
+
+    def _mark(self, x: float, right: float, number: int, total: int, what: Query | str, kind: _Kind) -> dict[str, str]:
+        several = number > 1
+        density = max(FAINTEST, min(1.0, 100 * total / self.length / (right - x))) if several else 1.0
+        return {
+            "x": f"{x:.2f}",
+            "width": f"{right - x:.2f}",
+            "density": f"{density:.2f}",
+            "title": _title(f"{number} {kind.several}" if several else what, total),
+        }
 
     def labels(self, times: Iterable[tuple[int, int]]) -> list[dict[str, str]]:
         """Return the names of those idle gaps that have room for one."""

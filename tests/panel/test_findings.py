@@ -56,7 +56,7 @@ def test_an_idle_connection_is_found_with_its_share_and_lines() -> None:
     found = _findings(_held_idle())
     assert set(found) == {"idle-while-held"}
     finding = found["idle-while-held"]
-    assert finding["title"] == "Held for 90 ms that nothing needed it"
+    assert finding["title"] == "Held for 90 ms while nothing needed it"
     assert finding["evidence"] == (
         "The longest gap: 86 ms, after shop/views.py:15 page, before shop/views.py:15 page (2 gaps)."
     )

@@ -18,7 +18,6 @@ from pool_doctor.recording.scope import current
 from tests.panel.conftest import ALIASES, PANEL, forget_connections
 
 if TYPE_CHECKING:
-
     from tests.panel.conftest import Site
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=ALIASES)
