@@ -1,0 +1,1 @@
+"""Prediction against reality: record real load, predict another pool, run that pool, compare."""
