@@ -59,7 +59,7 @@ class PoolDoctorPanel(Panel):
         return [
             checks.Error(
                 f'{cls.__module__}.{cls.__name__} is one of DEBUG_TOOLBAR_PANELS, but "pool_doctor" is not installed.',
-                hint='Add "pool_doctor" to INSTALLED_APPS. See docs/panel.md.',
+                hint='Add "pool_doctor" to INSTALLED_APPS. See docs/checks.md#e001.',
                 id="pool_doctor.E001",
             )
         ]
