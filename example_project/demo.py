@@ -30,6 +30,8 @@ class Result:
 
     outcome: Outcome
     report: dict[str, Any]
+    advice: str
+    """The end of the report in words."""
 
 
 def has_releasing_engine() -> bool:
@@ -45,6 +47,9 @@ def run() -> int:
         engines = [engine for engine in NAMES if engine == "native" or has_releasing_engine()]
         results = {engine: _measure(engine, url, show_report=engine == "native") for engine in engines}
     print(_comparison(results))
+    *_, last = results
+    print(f"$ manage.py pool_report        (its end, after the traffic on the {NAMES[last]})\n")
+    print(results[last].advice, flush=True)
     failures = [failure for result in results.values() for failure in result.outcome.failures]
     if failures:
         print(f"{len(failures)} requests failed; the first: {failures[0]}", file=sys.stderr)
@@ -63,13 +68,14 @@ def _measure(engine: str, url: str, *, show_report: bool) -> Result:
             shop_requests(REQUESTS),
             clients=CLIENTS,
             label=label,
-            during=(lambda: shown.append(_pool_report(environment))) if show_report else None,
+            during=(lambda: shown.append(_pool_report(environment, "--no-advice"))) if show_report else None,
         )
         if shown:
             print("\n$ manage.py pool_report        (another process, while the traffic went on)\n")
             print(shown[0], flush=True)
-        report = json.loads(_pool_report(environment, "--format", "json"))
-    return Result(outcome, report["databases"]["default"])
+        report = json.loads(_pool_report(environment, "--format", "json", "--no-advice"))
+        _, _, advice = _pool_report(environment).partition("\nAdvice\n")
+    return Result(outcome, report["databases"]["default"], f"Advice\n{advice}")
 
 
 def _pool_report(environment: dict[str, str], *arguments: str) -> str:

@@ -24,6 +24,10 @@ def test_the_demonstration_prints_the_report_and_the_comparison(
     row = next(line for line in printed.splitlines() if line.startswith("connection held p50"))
     assert row.split()[-1] == "ms"
     assert float(row.split()[-2]) > 0
+    advice = printed.partition("\nAdvice\n")[2]
+    for policy in ("request", "query"):
+        assert f"  Policy {policy}: " in advice
+    assert '    DATABASES["default"]' in advice or "No advice, because" in advice
 
 
 def test_requests_that_failed_fail_the_demonstration(

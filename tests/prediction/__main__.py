@@ -121,8 +121,8 @@ def _page(
         "hit",
     )
     summary = (
-        f"{seconds:g} s a run; {sum(counted)} of {len(counted)} predictions from unsaturated recordings hit. While they "
-        f"ran, {min(loads):.1f} to {max(loads):.1f} processes wanted a processor."
+        f"{seconds:g} s a run; {sum(counted)} of {len(counted)} predictions from unsaturated recordings hit. While "
+        f"they ran, {min(loads):.1f} to {max(loads):.1f} processes wanted a processor."
     )
     lines = [
         summary,
