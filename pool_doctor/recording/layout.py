@@ -24,7 +24,6 @@ WORD = 8
 # boot id, kind, command; then the live words of the process.
 HEADER = struct.Struct("=8sIIIId q 40s 16s 160s".replace(" ", ""))
 HEADER_BYTES = 512
-RECORDED = 40  # word: the number of the newest event
 LAST_MINUTE = 41  # word: the last minute (of the monotonic clock) in which a connection was asked for
 SCOPE_NAMES = 42  # word: how many scope names are in use
 SITE_NAMES = 43  # word: how many site names are in use

@@ -40,9 +40,6 @@ class Collector(Protocol):
     def transaction_began(self, checkout: Checkout, at: int) -> None:
         """Note that an atomic block began; other transactions show in their first query."""
 
-    def transaction_began(self, checkout: Checkout, at: int) -> None:
-        """Note that an atomic block began; other transactions show in their first query."""
-
     def transaction_ended(self, checkout: Checkout, started: int, ended: int) -> None:
         """Note that a commit or rollback ran."""
 

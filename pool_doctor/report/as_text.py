@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pool_doctor.report.model import Report
+
+_UNIT = re.compile(r"(?<=\d) (?=(?:%|µs|ms|s|min|h|d)(?![a-z]))")
 
 WIDTH = 100
 """Columns that a report takes at most."""
@@ -49,14 +52,14 @@ def render_text(report: Report, *, columns: int = WIDTH, palette: Palette | None
 
 
 def _lines(report: Report, columns: int, palette: Palette) -> Iterator[str]:
-    yield from textwrap.wrap(title(report), columns)
+    yield from _wrapped(title(report), columns)
     if advice := advice_to_record(report):
         yield ""
-        yield from (palette.busy(line) for line in textwrap.wrap(advice, columns, break_on_hyphens=False))
+        yield from (palette.busy(line) for line in _wrapped(advice, columns))
     for chapter in chapters(report):
         yield ""
         paint = palette.headline(chapter.mood)
-        yield from (paint(line) for line in textwrap.wrap(chapter.headline, columns, break_on_hyphens=False))
+        yield from (paint(line) for line in _wrapped(chapter.headline, columns))
         for section in chapter.sections:
             yield ""
             yield palette.heading(section.title)
@@ -92,14 +95,14 @@ def _block(block: Block, columns: int) -> Iterator[str]:
 
 def _wrapped(text: str, columns: int, first: str = _INDENT) -> list[str]:
     rest = " " * len(first)
-    return textwrap.wrap(text, columns, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
+    return _wrapped(text, columns, initial_indent=first, subsequent_indent=rest)
 
 
 def _facts(facts: Facts, columns: int) -> Iterator[str]:
     names = max(len(name) for name, _ in facts.rows)
     room = columns - len(_INDENT) - names - _GAP
     for name, text in facts.rows:
-        for number, line in enumerate(textwrap.wrap(text, room, break_on_hyphens=False)):
+        for number, line in enumerate(_wrapped(text, room)):
             yield f"{'' if number else name:<{names}}{' ' * _GAP}{line}"
 
 
@@ -141,3 +144,9 @@ def _widths(table: Table, columns: int) -> list[int]:
         widths[number] -= 1
         excess -= 1
     return widths
+
+
+def _wrapped(text: str, columns: int, **indents: str) -> list[str]:
+    # A number and its unit stay together.
+    lines = textwrap.wrap(_UNIT.sub("\N{NO-BREAK SPACE}", text), columns, break_on_hyphens=False, **indents)
+    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
