@@ -52,14 +52,14 @@ def render_text(report: Report, *, columns: int = WIDTH, palette: Palette | None
 
 
 def _lines(report: Report, columns: int, palette: Palette) -> Iterator[str]:
-    yield from _wrapped(title(report), columns)
+    yield from _wrap(title(report), columns)
     if advice := advice_to_record(report):
         yield ""
-        yield from (palette.busy(line) for line in _wrapped(advice, columns))
+        yield from (palette.busy(line) for line in _wrap(advice, columns))
     for chapter in chapters(report):
         yield ""
         paint = palette.headline(chapter.mood)
-        yield from (paint(line) for line in _wrapped(chapter.headline, columns))
+        yield from (paint(line) for line in _wrap(chapter.headline, columns))
         for section in chapter.sections:
             yield ""
             yield palette.heading(section.title)
@@ -95,14 +95,14 @@ def _block(block: Block, columns: int) -> Iterator[str]:
 
 def _wrapped(text: str, columns: int, first: str = _INDENT) -> list[str]:
     rest = " " * len(first)
-    return _wrapped(text, columns, initial_indent=first, subsequent_indent=rest)
+    return _wrap(text, columns, first, rest)
 
 
 def _facts(facts: Facts, columns: int) -> Iterator[str]:
     names = max(len(name) for name, _ in facts.rows)
     room = columns - len(_INDENT) - names - _GAP
     for name, text in facts.rows:
-        for number, line in enumerate(_wrapped(text, room)):
+        for number, line in enumerate(_wrap(text, room)):
             yield f"{'' if number else name:<{names}}{' ' * _GAP}{line}"
 
 
@@ -146,7 +146,13 @@ def _widths(table: Table, columns: int) -> list[int]:
     return widths
 
 
-def _wrapped(text: str, columns: int, **indents: str) -> list[str]:
+def _wrap(text: str, columns: int, first: str = "", rest: str = "") -> list[str]:
     # A number and its unit stay together.
-    lines = textwrap.wrap(_UNIT.sub("\N{NO-BREAK SPACE}", text), columns, break_on_hyphens=False, **indents)
+    lines = textwrap.wrap(
+        _UNIT.sub("\N{NO-BREAK SPACE}", text),
+        columns,
+        initial_indent=first,
+        subsequent_indent=rest,
+        break_on_hyphens=False,
+    )
     return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
