@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.db import InterfaceError, OperationalError, connections, transaction
-from django.db import connection as default_connection
 from django.test import override_settings
 
 import pool_doctor
@@ -282,11 +281,6 @@ def test_a_closed_cursor_says_so(db1: Database) -> None:
     with pytest.raises(InterfaceError):
         cursor.execute("SELECT 1")
     assert db1.in_use == 0
-
-
-def test_the_default_alias_is_left_alone(db1: Database) -> None:
-    db1.query()
-    assert default_connection.alias == "default"
 
 
 @pytest.mark.parametrize("engine", [RELEASING, STOCK])

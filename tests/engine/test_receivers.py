@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.contrib.postgres.signals import get_hstore_oids, register_type_handlers
-from django.db import DatabaseError, connections, transaction
+from django.db import DatabaseError, transaction
 from django.db.backends.signals import connection_created
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     import psycopg
 
     from tests.engine.conftest import Database
-
-Connected = "Callable[..., Any]"
 
 
 @pytest.fixture
@@ -246,7 +244,7 @@ def test_a_receiver_sees_a_connection_ready_for_use(db2: Database, connected: Ca
 
     connected(look)
     for _ in range(2):
-        assert seen != [(db2.pid(), True, False)] * 0 or seen == []
+        db2.query()
         with db2.pool.connection():
             assert seen[-1][1:] == (True, False)
             assert db2.pid() == seen[-1][0]
@@ -275,25 +273,24 @@ def test_types_of_contrib_postgres_are_registered_on_each_connection(
         assert db2.value("SELECT 'a=>1'::hstore") == {"a": "1"}
         with db2.pool.connection():
             assert db2.value("SELECT 'a=>1'::hstore") == {"a": "1"}
-    assert not hasattr(connections[ALIAS], "no_such_thing")
 
 
 def test_contrib_postgres_costs_no_checkout_a_signal(
     db1: Database, hstore: None, connected: Callable[..., Any]
 ) -> None:
-    calls_of_register: list[str] = []
+    announced: list[int] = []
     connected(register_type_handlers)
     db1.query()
     original = DatabaseWrapper._announce
 
     def note(self: Any, connection: Any) -> None:
-        calls_of_register.append("announced")
+        announced.append(1)
         original(self, connection)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(DatabaseWrapper, "_announce", note)
         db1.query()
-    assert calls_of_register == []
+    assert announced == []
 
 
 def test_an_extension_that_a_migration_makes_is_known_on_all_connections(
