@@ -202,3 +202,17 @@ def test_the_peaks_of_the_day_are_those_before_the_recording(directory: Path, mo
         worker.request(second, second + 0.5, (second, 0.0, 0.5))
     [before] = traffic(directory).trace.minutes
     assert (before.start, before.peak) == (pytest.approx(minute, abs=1.5), 1)
+
+
+def test_of_very_many_events_the_newest_are_taken(directory: Path) -> None:
+    for worker in (Worker(directory), Worker(directory)):
+        for second in range(2000):
+            worker.request(second, second + 0.5, (second, 0.0, 0.5))
+    everything = Traces(read_directory(directory)).traffic("default", most=10_000)
+    newest = Traces(read_directory(directory)).traffic("default", most=4_096)
+    assert everything is not None
+    assert newest is not None
+    assert (len(everything.trace.requests), everything.notes) == (4000, ())
+    assert 1700 < len(newest.trace.requests) < 2200
+    assert {request.process for request in newest.trace.requests} == {0, 1}
+    assert newest.notes == ("Only the newest 4,096 recorded events are replayed; pool_simulate replays all.",)

@@ -102,7 +102,7 @@ def fewest_checkouts(goal: Goal) -> float:
 
 
 def _thread_cap(facts: Facts, at_once: int) -> int | None:
-    if facts.trace.threads is None or not all(request.threaded for request in facts.trace.requests):
+    if facts.trace.threads is None or not facts.trace.all_threaded:
         return None
     return facts.trace.threads * at_once
 

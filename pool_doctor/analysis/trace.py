@@ -93,6 +93,11 @@ class Requests(Sequence[TracedRequest]):
     def __len__(self) -> int:
         return len(self._requests[0])
 
+    @property
+    def all_threaded(self) -> bool:
+        """Whether each of them took up one of the server's threads."""
+        return 0 not in self._requests[5]
+
     @overload
     def __getitem__(self, position: int) -> TracedRequest: ...
     @overload
@@ -195,6 +200,13 @@ class Trace:
     def processes(self) -> list[int]:
         """Every process that recorded a request, in order of its id."""
         return sorted({request.process for request in self.requests})
+
+    @cached_property
+    def all_threaded(self) -> bool:
+        """Whether each request took up one of the server's threads."""
+        if isinstance(self.requests, Requests):
+            return self.requests.all_threaded
+        return all(request.threaded for request in self.requests)
 
     def checkouts(self) -> Iterator[Checkout]:
         """Return all checkouts of all requests, request by request."""

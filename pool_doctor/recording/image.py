@@ -158,6 +158,12 @@ class Image:
                 ),
             )
 
+    def moments(self, every: int) -> list[int]:
+        """Return when each so many-th event of the ring ended (ns), the newest first."""
+        size = self.header.ring_size
+        numbers = range(self.newest, max(self.newest - size, 0), -every)
+        return [event_end(record) for number in numbers if (record := self._record(number)) is not None]
+
     def records(self) -> Iterator[tuple[int, ...]]:
         """Yield the ring's whole records (fields of layout.EVENT), oldest first; count the others in ``torn``."""
         size, changed = self.header.ring_size, self._changed

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from pool_doctor.report.traces import Traces, Traffic
 
 
+MOST_EVENTS = 131_072
+"""A report has to be there within seconds, and more traffic than this hardly changes what it says."""
+
+
 @dataclass(frozen=True, slots=True)
 class Targets:
     """What the advice has to reach and what the project says of itself: see the settings of the same names."""
@@ -48,6 +52,7 @@ def advice_on(
         threads=targets.threads,
         connect_time=known.connect_time if known else None,
         pooler=known.pooler if known else False,
+        most=MOST_EVENTS,
     )
     if traffic is None:
         return None

@@ -12,7 +12,7 @@ from pool_doctor.recording.image import event_end
 from pool_doctor.recording.reader import read_image
 from pool_doctor.recording.ring import boot_id
 from pool_doctor.recording.runs import runs
-from pool_doctor.report.words import duration, plural
+from pool_doctor.report.words import count, duration, plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 SERVING = ("wsgi", "asgi")
 _NANO = 1e-9
 _MINUTE = 60.0
+_STEP = 256
+"""Each so many-th event tells well enough how many there are since when."""
 _LONG_OUT = 60.0
 """A connection that has been out for this many seconds may never come back."""
 
@@ -79,12 +81,18 @@ class Traces:
         self._images: dict[str, Image | None] = {}
 
     def traffic(
-        self, alias: str, *, threads: int | None = None, connect_time: float | None = None, pooler: bool = False
+        self,
+        alias: str,
+        *,
+        threads: int | None = None,
+        connect_time: float | None = None,
+        pooler: bool = False,
+        most: int | None = None,
     ) -> Traffic | None:
         """Return the traffic of an alias; None where nobody has recorded any.
 
         It is of the processes that run as the newest one does: with the same pool under the same policy. ``threads``
-        takes the place of what the web servers said of themselves.
+        takes the place of what the web servers said of themselves. ``most`` limits it to about so many events.
         """
         users = [process for process in self._processes if alias in process.aliases]
         recorded = [found for process in users if (found := self._recording(process)) is not None]
@@ -92,11 +100,13 @@ class Traces:
         if not chosen:
             return None
         newest = max(chosen, key=lambda each: each.process.started_at).process.aliases[alias]
-        builder = _Builder(alias, newest, chosen, self._since)
+        builder = _Builder(alias, newest, chosen, self._since, most)
         requests = builder.requests()
         known = threads or _threads(chosen, builder.at_once)
         if lost := len(users) - len(recorded):
             notes.append(f"{plural(lost, 'process', 'processes')} left out, recorded before this machine's last start.")
+        if builder.cut:
+            notes.append(f"Only the newest {count(most or 0)} recorded events are replayed; pool_simulate replays all.")
         notes += _never_back(chosen, alias)
         trace = Trace(
             requests,
@@ -196,12 +206,15 @@ class _Builder:
     settings: AliasSnapshot
     recordings: Sequence[_Recording]
     since: float | None
+    most: int | None = None
     start: float = 0.0
     end: float = 0.0
     at_once: int = 0
     """The most requests that one process was seen to serve at once."""
     covered: float = field(init=False)
     """From when on the events of all processes are there."""
+    cut: bool = field(init=False)
+    """Whether that is later than it could be, because there are too many."""
 
     def __post_init__(self) -> None:
         firsts = [each.first for each in self.recordings]
@@ -209,7 +222,17 @@ class _Builder:
         bounds = [min(firsts), *(first for first, each in zip(firsts, self.recordings, strict=True) if each.wrapped)]
         if self.since is not None:
             bounds.append(self.recordings[0].monotonic(self.since))
-        self.covered = max(bounds)
+        reached, newest = max(bounds), self._newest()
+        self.covered = max(reached, newest)
+        self.cut = newest > reached
+
+    def _newest(self) -> float:
+        """Return from when on there are about as many events as are asked for."""
+        if self.most is None:
+            return 0.0
+        moments = sorted((moment for each in self.recordings for moment in each.image.moments(_STEP)), reverse=True)
+        wanted = self.most // _STEP
+        return moments[wanted] * _NANO if len(moments) > wanted else 0.0
 
     def requests(self) -> Requests:
         """Return the runs that began after everything was recorded; note when the first began and the last ended."""
