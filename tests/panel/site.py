@@ -82,6 +82,15 @@ def atomic(request: HttpRequest) -> HttpResponse:
     return HttpResponse(PAGE)
 
 
+def before(request: HttpRequest) -> HttpResponse:
+    """Work in a transaction before its first query, and after its end."""
+    with transaction.atomic():
+        work(request)
+        query()
+    work(request)
+    return HttpResponse(PAGE)
+
+
 def cursor(request: HttpRequest) -> HttpResponse:
     """Work while a cursor is open."""
     with connection.cursor() as open_cursor:
@@ -165,6 +174,7 @@ urlpatterns = [
     path("none/", none),
     path("several/", several),
     path("atomic/", atomic),
+    path("before/", before),
     path("cursor/", cursor),
     path("pinned/", pinned),
     path("block/", block),

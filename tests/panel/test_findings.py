@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -28,8 +29,8 @@ def _held_idle(**about: Any) -> Requested:
     """A connection that is held for 100 ms, and needed for 4 and 6 of them."""
     request = Requested(**about)
     held = request.hold(0, 0, 100 * MS, returned=False)
-    held.queries += [request.query(1 * MS, 3 * MS), request.query(90 * MS, 95 * MS)]
-    held.segments += [(0, 4 * MS), (90 * MS, 96 * MS)]
+    held.queries += [request.query(1 * MS, 3 * MS), request.query(90 * MS, 93 * MS)]
+    held.segments += [(0, 4 * MS), (88 * MS, 94 * MS)]
     return request
 
 
@@ -39,10 +40,17 @@ def test_gaps_are_cut_where_the_need_begins_and_ends() -> None:
     assert found == [
         (0, 1, "cursor"),
         (3, 4, "cursor"),
-        (4, 90, "nothing"),
-        (95, 96, "cursor"),
-        (96, 100, "nothing"),
+        (4, 88, "nothing"),
+        (88, 90, "cursor"),
+        (93, 94, "cursor"),
+        (94, 100, "nothing"),
     ]
+
+
+def test_what_is_stored_is_json_also_where_a_setting_has_no_limit() -> None:
+    database = _database(_held_idle())
+    assert json.loads(json.dumps(database, allow_nan=False)) == database
+    assert database["pool"]["max_idle"] is None
 
 
 def test_a_query_inside_a_longer_one_makes_no_gap() -> None:
@@ -58,7 +66,7 @@ def test_an_idle_connection_is_found_with_its_share_and_lines() -> None:
     finding = found["idle-while-held"]
     assert finding["title"] == "Held for 90 ms while nothing needed it"
     assert finding["evidence"] == (
-        "The longest gap: 86 ms, after shop/views.py:15 page, before shop/views.py:15 page (2 gaps)."
+        "The longest gap: 84 ms, after shop/views.py:15 page, before shop/views.py:15 page (2 gaps)."
     )
     assert finding["docs"] == "docs/panel.md#idle-while-held"
 

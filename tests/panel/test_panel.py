@@ -100,6 +100,15 @@ def test_work_inside_a_transaction(site: Site) -> None:
     assert database["other"]["hold"] >= 0.06
 
 
+def test_a_transaction_lasts_from_atomic_to_commit(site: Site) -> None:
+    database = site.database("/before/?ms=200")
+    assert 0.2 <= database["totals"]["transaction"] <= database["totals"]["hold"] - 0.2
+    assert sorted(gap["kept_by"] for gap in database["gaps"]["rows"] if gap["duration"] >= 0.2) == [
+        "nothing",
+        "transaction",
+    ]
+
+
 @on_both_policies
 def test_work_while_a_cursor_is_open(site: Site) -> None:
     database = site.database("/cursor/?ms=60")
