@@ -21,6 +21,7 @@ from example_project.traffic import Outcome, drive, shop_requests
 
 REQUESTS = 1200
 CLIENTS = 16
+CALM_REQUESTS, CALM_RATE, CALM_SIZE = 500, 40.0, 8
 NAMES = {"native": "Django's engine", "release": "releasing engine"}
 
 
@@ -30,8 +31,6 @@ class Result:
 
     outcome: Outcome
     report: dict[str, Any]
-    advice: str
-    """The end of the report in words."""
 
 
 def has_releasing_engine() -> bool:
@@ -46,11 +45,10 @@ def run() -> int:
         prepare_database(url)
         engines = [engine for engine in NAMES if engine == "native" or has_releasing_engine()]
         results = {engine: _measure(engine, url, show_report=engine == "native") for engine in engines}
-    print(_comparison(results))
-    *_, last = results
-    print(f"$ manage.py pool_report        (its end, after the traffic on the {NAMES[last]})\n")
-    print(results[last].advice, flush=True)
-    failures = [failure for result in results.values() for failure in result.outcome.failures]
+        print(_comparison(results), flush=True)
+        calm = _advise(url)
+    outcomes = [calm, *(result.outcome for result in results.values())]
+    failures = [failure for outcome in outcomes for failure in outcome.failures]
     if failures:
         print(f"{len(failures)} requests failed; the first: {failures[0]}", file=sys.stderr)
     return 1 if failures else 0
@@ -74,8 +72,23 @@ def _measure(engine: str, url: str, *, show_report: bool) -> Result:
             print("\n$ manage.py pool_report        (another process, while the traffic went on)\n")
             print(shown[0], flush=True)
         report = json.loads(_pool_report(environment, "--format", "json", "--no-advice"))
+    return Result(outcome, report["databases"]["default"])
+
+
+def _advise(url: str) -> Outcome:
+    """Print the advice that comes from traffic which leaves the processors and the pool some room."""
+    options = ServerOptions(max_size=CALM_SIZE)
+    directory = Path(tempfile.mkdtemp(prefix="pool_doctor-recordings-"))
+    with running_server(options, url, directory, remove=[directory]) as server:
+        label = f"{NAMES['native']} with {CALM_SIZE} connections, {CALM_RATE:g} requests a second"
+        requests = shop_requests(CALM_REQUESTS)
+        outcome = drive(server.url, requests, clients=4 * CLIENTS, rate=CALM_RATE, label=label)
+        environment = {**os.environ, **options.environment(url, directory)}
         _, _, advice = _pool_report(environment).partition("\nAdvice\n")
-    return Result(outcome, report["databases"]["default"], f"Advice\n{advice}")
+    print(
+        f"\n$ manage.py pool_report        (its end, after {CALM_RATE:g} requests a second)\n\nAdvice\n{advice}", end=""
+    )
+    return outcome
 
 
 def _pool_report(environment: dict[str, str], *arguments: str) -> str:

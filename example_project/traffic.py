@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import random
 import sys
 import time
@@ -65,19 +66,24 @@ def drive(
     *,
     clients: int = 16,
     label: str = "",
+    rate: float | None = None,
     during: Callable[[], None] | None = None,
 ) -> Outcome:
     """Send all requests, `clients` at a time, each on a connection of its own, and return what came back.
 
+    With a `rate`, they come at random, so many a second, whatever the answers take; otherwise as fast as they can.
     `during` is called once, when a third of the requests is answered, while the others go on.
     """
     outcome = Outcome()
     address = urlsplit(url).netloc
     moment = len(paths) // 3
     started = time.perf_counter()
+    moments = _moments(len(paths), rate, started)
     with ThreadPoolExecutor(clients) as executor:
         try:
-            answers = as_completed([executor.submit(_request, address, path) for path in paths])
+            answers = as_completed(
+                [executor.submit(_request, address, *each) for each in zip(paths, moments, strict=True)]
+            )
             for number, answer in enumerate(_with_progress(answers, len(paths), label), 1):
                 result = answer.result()
                 outcome.failures.append(result) if isinstance(result, str) else outcome.responses.append(result)
@@ -91,8 +97,17 @@ def drive(
     return outcome
 
 
-def _request(address: str, path: str) -> float | str:
+def _moments(number: int, rate: float | None, start: float) -> list[float]:
+    """Return when each request is to be sent; the same for the same arguments."""
+    if rate is None:
+        return [start] * number
+    chance = random.Random(number)
+    return list(itertools.accumulate((chance.expovariate(rate) for _ in range(number)), initial=start))[1:]
+
+
+def _request(address: str, path: str, moment: float) -> float | str:
     """Return the seconds that a request took, or why it failed."""
+    time.sleep(max(0.0, moment - time.perf_counter()))
     started = time.perf_counter()
     connection = http.client.HTTPConnection(address, timeout=REQUEST_TIMEOUT)
     try:

@@ -14,6 +14,7 @@ def test_the_demonstration_prints_the_report_and_the_comparison(
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", shop_database_url)
     monkeypatch.setattr(demo, "REQUESTS", 240)
+    monkeypatch.setattr(demo, "CALM_REQUESTS", 120)
     assert demo.run() == 0
     printed = capsys.readouterr().out
     assert "$ manage.py pool_report" in printed

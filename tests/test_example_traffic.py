@@ -96,6 +96,19 @@ def test_a_server_that_is_not_there_is_a_failure() -> None:
     assert outcome.quantile(0.5) is None
 
 
+def test_with_a_rate_requests_come_on_time_whatever_the_answers_take(shop: Shop) -> None:
+    def open_when_all_are_there() -> None:
+        until(lambda: shop.now >= 12, what="all requests at once")
+        shop.gate.set()
+
+    doorkeeper = threading.Thread(target=open_when_all_are_there)
+    doorkeeper.start()
+    outcome = drive(shop.url, ["/hold/"] * 12, clients=16, rate=100.0)
+    doorkeeper.join()
+    assert len(outcome.responses) == 12
+    assert drive(shop.url, ["/fine/"] * 12, clients=16, rate=100.0).rate < 400
+
+
 def test_the_visitor_comes_once_while_others_are_served(shop: Shop) -> None:
     seen: list[int] = []
 
