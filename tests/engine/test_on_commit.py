@@ -130,12 +130,18 @@ def test_hooks_wait_for_the_outermost_block(db1: Database) -> None:
 
 
 def test_hooks_survive_meeting_another_backend(db2: Database) -> None:
-    """What connects anew must not forget the hooks of the transaction at hand."""
-    db2.query()
+    """What connects anew must not forget the hooks that wait for autocommit to come back."""
+    db2.connection.set_autocommit(False)
     seen: list[int] = []
-    with db2.pool.connection(), transaction.atomic(using=ALIAS):
-        on_commit(lambda: seen.append(1))
+    with transaction.atomic(using=ALIAS):
         db2.query()
+        on_commit(lambda: seen.append(1))
+    db2.connection.commit()
+    with db2.pool.connection():
+        db2.query()
+        db2.connection.commit()
+    assert seen == []
+    db2.connection.set_autocommit(True)
     assert seen == [1]
 
 

@@ -52,6 +52,10 @@ def test_an_empty_block_holds_nothing(db1: Database) -> None:
         pass
     assert db1.in_use == 0
     assert db1.connection.get_autocommit() is True
+    with transaction.atomic(using=ALIAS):
+        db1.connection.cursor().close()
+        assert db1.in_use == 1, "from the beginning of the block"
+    assert db1.in_use == 0
 
 
 def test_nested_blocks_are_savepoints(db1: Database, stored: Callable[[], list[int]]) -> None:
