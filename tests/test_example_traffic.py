@@ -113,6 +113,7 @@ def test_the_visitor_comes_once_while_others_are_served(shop: Shop) -> None:
     seen: list[int] = []
 
     def visit() -> None:
+        until(lambda: shop.now > 0, what="a request that is being served")
         seen.append(shop.now)
         shop.gate.set()
 
