@@ -13,7 +13,7 @@ from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.wsgi import WSGIHandler
 from django.test import RequestFactory
 
-from pool_doctor.adapters import webserver
+from pool_doctor.adapters import requests, webserver
 from pool_doctor.recording.layout import UNKNOWN_QUEUED
 from pool_doctor.recording.reader import read_image
 from pool_doctor.recording.runs import runs
@@ -66,6 +66,9 @@ def image(recording: Recording) -> Image:
 @pytest.mark.parametrize("name", ["X-Request-Start", "X-Queue-Start"])
 def test_the_wait_in_the_queue_is_recorded(name: str, global_alias: Callable[..., None], recording: Recording) -> None:
     global_alias(pool={"min_size": 1, "max_size": 2, "timeout": 20})
+    # Django's test client, where one was used, has connected close_old_connections() anew, behind the end of the scope.
+    requests.uninstall()
+    requests.install()
     value = f"t={time.time() - 30:.6f}"
     environ = RequestFactory().get("/plain/", headers={name: value}).environ
     WSGIHandler()(environ, lambda *_: None).close()

@@ -140,6 +140,7 @@ def test_what_is_cut_is_said() -> None:
     assert "rows are not drawn" in content
 
 
+@pytest.mark.heavy
 def test_five_hundred_checkouts_take_less_than_fifty_milliseconds() -> None:
     request = _many()
     _render(request)
