@@ -75,6 +75,8 @@ def runs(image: Image, alias: int) -> Iterator[RecordedRun]:
     """
     open_runs: defaultdict[int, _Open] = defaultdict(_Open)
     elsewhere: dict[int, tuple[int, ...]] = {}
+    # Runs that ended before their last connection went back, or whose first events are lost.
+    ended: dict[int, tuple[int, ...]] = {}
     for record in image.records():
         kind, scope_id = record[1], record[7]
         if record[2] != alias:
@@ -83,16 +85,19 @@ def runs(image: Image, alias: int) -> Iterator[RecordedRun]:
                 elsewhere[scope_id] = record
         elif kind == layout.CHECKOUT:
             open_runs[scope_id].add_checkout(record)
+            if scope_id in ended and len(open_runs[scope_id].checkouts) >= ended[scope_id][9]:
+                yield _ended(image, ended.pop(scope_id), tuple(open_runs.pop(scope_id).checkouts))
         elif kind == layout.SEGMENTS:
             fields = record[10 : 10 + 2 * record[8]]
             open_runs[scope_id].segments += zip(fields[::2], fields[1::2], strict=True)
         elif kind == layout.REQUEST:
             elsewhere.pop(scope_id, None)
-            found = open_runs.pop(scope_id, None)
-            checkouts = tuple(found.checkouts) if found is not None else ()
-            if len(checkouts) >= record[9]:
-                yield _ended(image, record, checkouts)
-    yield from (_unfinished(image, left) for left in open_runs.values() if left.checkouts)
+            if len(open_runs[scope_id].checkouts) >= record[9]:
+                yield _ended(image, record, tuple(open_runs.pop(scope_id).checkouts))
+            else:
+                ended[scope_id] = record
+    left = (run for scope_id, run in open_runs.items() if run.checkouts and scope_id not in ended)
+    yield from (_unfinished(image, run) for run in left)
     yield from (_ended(image, record, ()) for record in elsewhere.values())
 
 
