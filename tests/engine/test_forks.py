@@ -57,7 +57,9 @@ def test_gunicorn(preload: bool, live_server_process: Callable[..., Any], tmp_pa
         configuration = tmp_path / "gunicorn.conf.py"
         configuration.write_text(CONFIGURATION.format(path=str(said)))
         arguments = f"--preload --config {configuration}"
-    server = live_server_process(engine="release", workers=2, threads=2, env={"GUNICORN_CMD_ARGS": arguments})
+    # One connection each: of several, the first process would use the one that came back last.
+    options = {"engine": "release", "workers": 2, "threads": 2, "max_size": 1}
+    server = live_server_process(**options, env={"GUNICORN_CMD_ARGS": arguments})
     for _ in range(10):
         assert '"products"' in fetch(f"{server.url}/quick/")
         assert '"order"' in fetch(f"{server.url}/atomic/?ms=0")
