@@ -134,7 +134,8 @@ class Image:
         for index in range(layout.MINUTES):
             at = base + layout.MINUTE_ROWS + index * layout.MINUTE_WORDS
             number, checkouts, timeouts, in_use, waiting = self.words[at : at + 5]
-            if number and newest - layout.MINUTES < number <= newest + 1:
+            used = number or checkouts or in_use or waiting  # the minute in which the machine started is number 0
+            if used and newest - layout.MINUTES < number <= newest + 1:
                 start = self.header.wall_clock(number * layout.MINUTE)
                 rows.append(MinuteRow(start, checkouts, timeouts, in_use, waiting))
         rows.sort(key=lambda row: row.start)

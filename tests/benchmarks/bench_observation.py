@@ -3,9 +3,9 @@
     python -m tests.benchmarks.bench_observation [--rounds 40]
 
 Work: a checkout (ensure_connection and close on the stock engine with a pool), a raw query and an ORM query on a held
-connection, each in one thread and in 16, and a one-query view called through the WSGI handler. Rounds of both kinds
-alternate; the table shows CPU time of this process (the server's is the same for both): medians over rounds, and the
-median of the differences within each pair of rounds.
+connection, each in one thread and in 16, and a one-query view called through the WSGI handler. Two processes, one with
+pool_doctor in INSTALLED_APPS and one without, run rounds of it in turns. The table shows their CPU time (the server's
+is the same for both): medians over rounds, and the median of the differences within each pair of rounds.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import django
@@ -25,9 +28,13 @@ from tabulate import tabulate
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+OBSERVED, PLAIN = "observed", "plain"
+ROOT = Path(__file__).parents[2]
 
 os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
 settings.INSTALLED_APPS = ["django.contrib.contenttypes", "django.contrib.auth"]
+if OBSERVED in sys.argv:
+    settings.INSTALLED_APPS.append("pool_doctor")
 settings.ROOT_URLCONF = __name__
 settings.MIDDLEWARE = []
 settings.LOGGING_CONFIG = None
@@ -38,13 +45,12 @@ django.setup()
 from django.contrib.contenttypes.models import ContentType  # noqa: E402
 from django.core.handlers.wsgi import WSGIHandler  # noqa: E402
 from django.core.management import call_command  # noqa: E402
-from django.db import connection, connections  # noqa: E402
+from django.db import connection  # noqa: E402
 from django.http import HttpRequest, HttpResponse  # noqa: E402
 from django.test import RequestFactory  # noqa: E402
 from django.urls import path  # noqa: E402
 
-from pool_doctor.adapters import jobs, observe, startup  # noqa: E402
-from pool_doctor.adapters import requests as requests_adapter  # noqa: E402
+from tests.benchmarks.serving import database, versions  # noqa: E402
 
 
 def one_query(request: HttpRequest) -> HttpResponse:
@@ -106,49 +112,79 @@ def in_threads(work: Callable[[int], None], number: int, threads: int) -> float:
     return time.process_time() - began
 
 
-def switch(on: bool) -> None:
-    """Observe, or not. The recorder keeps its file, whose pages are warm in a process that has run for a while."""
-    for adapter in (observe, requests_adapter, jobs):
-        adapter.install() if on else adapter.uninstall()
-    connections.close_all()
-    connections["default"] = connections.create_connection("default")
+WORK = (
+    ("checkout", checkouts, 500, 1),
+    ("checkout", checkouts, 800, 16),
+    ("raw query", raw_queries, 400, 1),
+    ("raw query", raw_queries, 800, 16),
+    ("ORM query", orm_queries, 200, 1),
+    ("ORM query", orm_queries, 480, 16),
+    ("request of one query", requests, 200, 1),
+)
 
 
-def compare(work: Callable[[int], None], number: int, threads: int, rounds: int) -> tuple[float, float, float]:
+class Process:
+    """One of the two processes: runs a round when it is told to."""
+
+    def __init__(self, kind: str, url: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.benchmarks.bench_observation", kind],
+            cwd=ROOT,
+            env={**os.environ, "DATABASE_URL": url},
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+
+    def round(self, work: int) -> float:
+        """Return the microseconds that one repetition of this work takes."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(work, file=self._process.stdin, flush=True)
+        return float(self._process.stdout.readline())
+
+    def end(self) -> None:
+        """End the process."""
+        self._process.communicate()
+
+
+def serve() -> None:
+    """Run rounds of the work whose numbers come in."""
+    call_command("migrate", verbosity=0)
+    connection.close()
+    for line in sys.stdin:
+        _, work, number, threads = WORK[int(line)]
+        print(in_threads(work, number, threads) / number * 1e6, flush=True)
+
+
+def compare(work: int, processes: dict[str, Process], rounds: int) -> tuple[float, float, float]:
     """Return microseconds for one repetition without and with pool_doctor, and the median difference."""
-    plain, observed = [], []
-    for turn in range(rounds * 2):
-        switch(bool(turn % 2))
-        in_threads(work, max(number // 20, threads), threads)
-        elapsed = in_threads(work, number, threads) / number * 1e6
-        (observed if turn % 2 else plain).append(elapsed)
-    switch(False)
+    taken: dict[str, list[float]] = {PLAIN: [], OBSERVED: []}
+    for turn in range(rounds + 5):
+        for kind in (PLAIN, OBSERVED) if turn % 2 else (OBSERVED, PLAIN):
+            taken[kind].append(processes[kind].round(work))
+    plain, observed = (taken[kind][5:] for kind in (PLAIN, OBSERVED))  # the first are for caches to get warm
     differences = [after - before for before, after in zip(plain, observed, strict=True)]
     return statistics.median(plain), statistics.median(observed), statistics.median(differences)
 
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=40, help="pairs of rounds for each line")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=40, help="pairs of rounds for each line (default 40)")
     rounds = parser.parse_args().rounds
-    call_command("migrate", verbosity=0)
-    startup.install()
+    print(versions(), end="\n\n")
     rows = []
-    for name, work, number, threads in (
-        ("checkout", checkouts, 500, 1),
-        ("checkout", checkouts, 500, 16),
-        ("raw query", raw_queries, 400, 1),
-        ("raw query", raw_queries, 800, 16),
-        ("ORM query", orm_queries, 200, 1),
-        ("ORM query", orm_queries, 480, 16),
-        ("request of one query", requests, 200, 1),
-    ):
-        plain, observed, difference = compare(work, number, threads, rounds)
-        rows.append((name, threads, plain, observed, difference, plain / observed))
+    with database() as url:
+        processes = {kind: Process(kind, url) for kind in (PLAIN, OBSERVED)}
+        for index, (name, _, _, threads) in enumerate(WORK):
+            plain, observed, difference = compare(index, processes, rounds)
+            rows.append((name, threads, plain, observed, difference, plain / observed))
+        for process in processes.values():
+            process.end()
     headers = ("work", "threads", "plain us", "observed us", "more us", "plain/observed")
-    print(tabulate(rows, headers, floatfmt=("", "", ".1f", ".1f", ".2f", ".3f")))
+    print(tabulate(rows, headers, floatfmt=("", "", ".1f", ".1f", ".2f", ".3f"), tablefmt="github"))
 
 
 if __name__ == "__main__":
-    main()
+    serve() if sys.argv[1:2] in ([PLAIN], [OBSERVED]) else main()

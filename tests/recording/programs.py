@@ -167,9 +167,9 @@ def fork_and_stay(directory: Path) -> None:
     kept = check_out(channel)
     child = os.fork()
     if child:
-        say(child)
         wait()
         os._exit(0)
+    say(os.getpid())  # only now is the parent's file the parent's alone
     sys.stdin.read()  # until the test is over
     os._exit(0 if kept else 1)
 
