@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 from pool_doctor.recording import layout
 from pool_doctor.recording.checkout import Checkout, UnpooledCheckout
 from pool_doctor.recording.histogram import BUCKET_TABLE, BUCKETS, TABLED, UNIT_BITS, bucket_of
-from pool_doctor.recording.scope import current, thread_scope
+from pool_doctor.recording.scope import current, next_id, thread_scope
 
 if TYPE_CHECKING:
     from pool_doctor.recording.ring import Ring
-    from pool_doctor.recording.scope import Usage
     from pool_doctor.recording.snapshot import PoolSettings
 
 _next_serial = itertools.count(1).__next__
@@ -119,15 +118,17 @@ class Channel:
         checkout = self._checkout_class()
         if scope is None or scope.ended:
             scope = thread_scope()
-            checkout.implicit = True
+            checkout.run = next_id() & 0xFFFFFFFF
+            checkout.alone = layout.ALONE
+        else:
+            checkout.run = scope.id
+            scope.open.add(checkout)
         checkout.channel = self
         checkout.ring = ring = self.ring
         checkout.scope = scope
-        checkout.usage = scope.usages.get(self) or scope.usage(self)
         checkout.asked = asked
         checkout.site = site
         checkout.since = checkout.needed_since = now
-        scope.open.add(checkout)
         name = ring.scope_numbers.get(scope.name) or ring.scopes.number(scope.name)
         if ring.free_rows:
             checkout.row = row = ring.free_rows.pop()
@@ -157,30 +158,36 @@ class Channel:
             cells[self.base + layout.ERRORS] += 1
         self.wait[bucket_of(wait)] += 1
         scope = current.get()
-        implicit = scope is None or scope.ended
-        if scope is None or implicit:
+        if scope is None or scope.ended:
             scope = thread_scope()
-        usage = scope.usage(self)
-        usage.checkouts += 1
-        usage.wait += wait
+            run, alone = next_id() & 0xFFFFFFFF, layout.ALONE
+        else:
+            run, alone = scope.id, 0
         number = self.ring.scopes.number(scope.name)
-        self.ring.record(layout.CHECKOUT, self.index, outcome, 0, number, site, scope.id, 0, 0, asked, wait, 0, 0, 0, 0)
+        if alone:
+            cells[self.ring.runs + number] += 1
+            self.add_run(number, 1, 0, wait, 0, 0, 0)
+        else:
+            usage = scope.usage(self)
+            usage.checkouts += 1
+            usage.wait += wait
+        self.ring.record(layout.CHECKOUT, self.index, outcome, alone, number, site, run, 0, 0, asked, wait, 0, 0, 0, 0)
         if scope.collector is not None:
             scope.collector.failed(self, site, asked, now, outcome)
-        if implicit:
-            scope.end(self.ring)
 
-    def add_run(self, scope: int, usage: Usage) -> None:
+    def add_run(
+        self, scope: int, checkouts: int, queries: int, wait: int, hold: int, needed: int, query_time: int
+    ) -> None:
         """Add what one ended run used to the sums of its scope name, whose number is ``scope``."""
         cells = self.cells
         row = self.base + layout.TOTALS + scope * layout.TOTAL_WORDS
-        cells[row + layout.TOTAL_RUNS] += 1
-        cells[row + layout.TOTAL_CHECKOUTS] += usage.checkouts
-        cells[row + layout.TOTAL_QUERIES] += usage.queries
-        cells[row + layout.TOTAL_WAIT] += usage.wait
-        cells[row + layout.TOTAL_HOLD] += usage.hold
-        cells[row + layout.TOTAL_NEEDED] += usage.needed
-        cells[row + layout.TOTAL_QUERY_TIME] += usage.query_time
+        cells[row] += 1
+        cells[row + layout.TOTAL_CHECKOUTS] += checkouts
+        cells[row + layout.TOTAL_QUERIES] += queries
+        cells[row + layout.TOTAL_WAIT] += wait
+        cells[row + layout.TOTAL_HOLD] += hold
+        cells[row + layout.TOTAL_NEEDED] += needed
+        cells[row + layout.TOTAL_QUERY_TIME] += query_time
 
     def _new_peak(self, in_minute: int, ever: int, peak: int) -> None:
         # Another thread may have seen a higher one since the caller looked.

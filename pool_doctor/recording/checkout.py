@@ -16,7 +16,7 @@ from pool_doctor.recording.histogram import BUCKET_TABLE, TABLED, UNIT_BITS, buc
 if TYPE_CHECKING:
     from pool_doctor.recording.channel import Channel
     from pool_doctor.recording.ring import Ring
-    from pool_doctor.recording.scope import Scope, Usage
+    from pool_doctor.recording.scope import Scope
 
 _write_event = layout.EVENT.pack_into
 _PADDING = (0,) * layout.SEGMENT_FIELDS
@@ -28,7 +28,8 @@ class Checkout:
     channel: Channel
     ring: Ring
     scope: Scope
-    usage: Usage
+    run: int
+    """The id of the run that it belongs to, which is the scope's where it is not alone."""
     asked: int
     """When the connection was asked for."""
     since = 0
@@ -41,8 +42,8 @@ class Checkout:
     """The first word of its row in the table of open checkouts; 0 where the table was full."""
     idle_cell = layout.SCRATCH
     """The word that says since when no query runs."""
-    implicit = False
-    """Whether it belongs to no scope but its thread's."""
+    alone = 0
+    """layout.ALONE where it lies outside all scopes."""
     closed = False
     needed = 0
     queries = 0
@@ -109,7 +110,7 @@ class Checkout:
             0,
             self.ring.scope_numbers.get(self.scope.name, 0),
             self.site,
-            self.scope.id,
+            self.run,
             number,
             0,
             *segments,
@@ -131,7 +132,7 @@ class Checkout:
             0,
             ring.scope_numbers.get(self.scope.name, 0),
             number,
-            self.scope.id,
+            self.run,
             0,
             0,
             monotonic_ns(),
@@ -174,6 +175,7 @@ class Checkout:
         units = needed >> UNIT_BITS
         channel.needed[BUCKET_TABLE[units] if units < TABLED else bucket_of(needed)] += 1
         scope = self.scope
+        name = ring.scope_numbers.get(scope.name, 0)
         number = ring.claim()
         _write_event(
             ring.memory,
@@ -182,10 +184,10 @@ class Checkout:
             layout.CHECKOUT,
             channel.index,
             layout.OK,
-            flags,
-            ring.scope_numbers.get(scope.name, 0),
+            flags | self.alone,
+            name,
             self.site,
-            scope.id,
+            self.run,
             self.queries,
             0,
             self.asked,
@@ -196,16 +198,18 @@ class Checkout:
             0,
             number & 0xFFFFFFFF,
         )
+        if self.alone:
+            cells[ring.runs + name] += 1
+            channel.add_run(name, 1, self.queries, self.since - self.asked, hold, needed, self.query_time)
+            return
         self.settle(hold, needed)
         scope.open.discard(self)
         if scope.collector is not None:
             scope.collector.returned(self, now)
-        if self.implicit:
-            scope.end(ring)
 
     def settle(self, hold: int, needed: int) -> None:
         """Add this checkout, with what it was held and needed until now, to the sums of its scope."""
-        usage = self.usage
+        usage = self.scope.usages.get(self.channel) or self.scope.usage(self.channel)
         usage.checkouts += 1
         usage.queries += self.queries
         usage.wait += self.since - self.asked

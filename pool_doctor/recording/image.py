@@ -166,7 +166,10 @@ class Image:
         return [event_end(record) for number in numbers if (record := self._record(number)) is not None]
 
     def records(self) -> Iterator[tuple[int, ...]]:
-        """Yield the ring's whole records (fields of layout.EVENT), oldest first; count the others in ``torn``."""
+        """Yield the ring's whole records (fields of layout.EVENT), oldest first; count the others in ``torn``.
+
+        A checkout outside all scopes is followed by the REQUEST of the run that it is.
+        """
         size, changed = self.header.ring_size, self._changed
         oldest = max(self.newest - size, 0) + 1
         number = oldest
@@ -178,6 +181,8 @@ class Image:
                 whole = record[0] == number and record[16] == number & 0xFFFFFFFF
                 if whole and not (changed and number % size in changed):
                     yield record
+                    if record[4] & layout.ALONE and record[1] == layout.CHECKOUT:
+                        yield _run_of(record)
                 else:
                     self.torn += 1
                 number += 1
@@ -194,6 +199,13 @@ def event_end(record: tuple[int, ...]) -> int:
         last = 8 + 2 * record[8]
         return record[last] + record[last + 1]
     return record[10]
+
+
+def _run_of(record: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the REQUEST event of the run that this CHECKOUT event is."""
+    number, _, alias, _, _, scope, _, run, queries, _, asked, wait, hold, needed, query_time, _, again = record
+    about = (number, layout.REQUEST, alias, layout.OK, layout.FIRST, scope, layout.UNKNOWN_QUEUED, run, queries, 1)
+    return (*about, asked, wait, hold, needed, query_time, wait + hold, again)
 
 
 def _changed(events: bytes, again: bytes | None) -> frozenset[int]:

@@ -100,6 +100,7 @@ OK, TIMEOUT, ERROR = 0, 1, 2
 FIRST = 1  # flag of a REQUEST: the first of the (one for each alias) events of its run
 WHOLE = 2  # flag of a CHECKOUT: needed from first to last; it has no SEGMENTS event of its own
 SERVED = 4  # flag of a REQUEST: a web server's request, which takes up one of the server's threads
+ALONE = 8  # flag of a CHECKOUT: outside all scopes, so that it is a run of its own, which has no REQUEST event
 
 UNKNOWN_QUEUED = 0xFFFF  # in place of the milliseconds of a REQUEST: nobody said when the server got it
 

@@ -36,7 +36,7 @@ class RecordedRun(NamedTuple):
     end: int
     checkouts: tuple[RecordedCheckout, ...]
     ended: bool
-    """False for what still ran, and for failed checkouts outside all scopes."""
+    """False for what still ran."""
     served: bool = False
     """Whether it was a web server's request; False as well where it had not ended."""
     queued: int | None = None
@@ -108,10 +108,5 @@ def _unfinished(image: Image, left: _Open) -> RecordedRun:
 
 def _ended(image: Image, record: tuple[int, ...], checkouts: tuple[RecordedCheckout, ...]) -> RecordedRun:
     served = bool(record[4] & layout.SERVED)
-    start = record[10]
-    # A scope that was made for one checkout begins when the connection is there.
-    if checkouts and checkouts[0].asked < start:
-        start = checkouts[0].asked
     queued = record[6] * 1_000_000 if served and record[6] != layout.UNKNOWN_QUEUED else None
-    # By the run's own clock, so that a begin which was moved does not move the end.
-    return RecordedRun(image.scope(record[5]), start, record[10] + record[15], checkouts, True, served, queued)
+    return RecordedRun(image.scope(record[5]), record[10], record[10] + record[15], checkouts, True, served, queued)

@@ -6,6 +6,7 @@ The current scope is a context variable, so concurrent async requests never see 
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import threading
 from contextvars import ContextVar
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
 
 REQUEST_KINDS = frozenset({"wsgi", "asgi"})
 
-_next_id = itertools.count(1).__next__
+next_id = itertools.count(1).__next__
+"""Numbers runs. A file keeps the low 32 bits."""
+_FIRST_SERVED = layout.FIRST | layout.SERVED
+
 _NUMBERS = re.compile(r"[-_ ]?\d+([-_]\d+)*$")
 _DEFAULT_NAME = re.compile(r"Thread-\d+ \((.+)\)")
 
@@ -69,15 +73,30 @@ class Usage:
 class Scope:
     """One run of a named piece of work."""
 
-    __slots__ = ("at_end", "collector", "ended", "id", "kind", "name", "open", "outer", "queued", "started", "usages")
+    __slots__ = (
+        "at_end",
+        "collector",
+        "ended",
+        "handled",
+        "id",
+        "kind",
+        "name",
+        "open",
+        "outer",
+        "queued",
+        "started",
+        "usages",
+    )
 
     def __init__(self, name: str, kind: str, outer: Scope | None = None) -> None:
         self.name = name
         self.outer = outer
         self.kind = kind
-        self.id = _next_id() & 0xFFFFFFFF
+        self.id = next_id() & 0xFFFFFFFF
         self.started = monotonic_ns()
         self.ended = False
+        self.handled = False
+        """Whether Django is at work on this request, whose response may be sent and closed later."""
         self.queued = layout.UNKNOWN_QUEUED
         """How long it had waited for a thread before, in milliseconds."""
         self.open: set[Checkout] = set()
@@ -116,54 +135,77 @@ class Scope:
             else:
                 checkout.settle_open(now)
         if ring is not None:
-            self._write(ring, now)
+            self._write(ring, now - self.started)
 
-    def _write(self, ring: Ring, now: int) -> None:
-        number = ring.scopes.number(self.name)
+    def _write(self, ring: Ring, duration: int) -> None:
+        name, run, queued, started = self.name, self.id, self.queued, self.started
+        number = ring.scope_numbers.get(name) or ring.scopes.number(name)
         ring.cells[ring.runs + number] += 1
-        served = layout.SERVED if self.kind in REQUEST_KINDS else 0
-        flags = served | layout.FIRST
-        # After a fork the parent's channels are still here, but its file is not this process's to write.
-        for channel, usage in [item for item in self.usages.items() if item[0].ring is ring]:
-            channel.add_run(number, usage)
-            self._record(ring, now, number, channel.index, flags, usage)
-            flags = served
+        flags = _FIRST_SERVED if self.kind in REQUEST_KINDS else layout.FIRST
+        for channel, usage in tuple(self.usages.items()):
+            if channel.ring is not ring:  # after a fork, the parent's: its file is not this process's to write
+                continue
+            checkouts, queries, wait, hold = usage.checkouts, usage.queries, usage.wait, usage.hold
+            needed, query_time = usage.needed, usage.query_time
+            channel.add_run(number, checkouts, queries, wait, hold, needed, query_time)
+            ring.record(
+                layout.REQUEST,
+                channel.index,
+                layout.OK,
+                flags,
+                number,
+                queued,
+                run,
+                queries,
+                checkouts,
+                started,
+                wait,
+                hold,
+                needed,
+                query_time,
+                duration,
+            )
+            flags &= ~layout.FIRST
         if flags & layout.FIRST:
-            self._record(ring, now, number, layout.NO_ALIAS, flags, _NOTHING)
+            none = layout.NO_ALIAS
+            ring.record(
+                layout.REQUEST, none, layout.OK, flags, number, queued, run, 0, 0, started, 0, 0, 0, 0, duration
+            )
 
-    def _record(self, ring: Ring, now: int, number: int, alias: int, flags: int, usage: Usage) -> None:
-        ring.record(
-            layout.REQUEST,
-            alias,
-            layout.OK,
-            flags,
-            number,
-            self.queued,
-            self.id,
-            usage.queries,
-            usage.checkouts,
-            self.started,
-            usage.wait,
-            usage.hold,
-            usage.needed,
-            usage.query_time,
-            now - self.started,
-        )
-
-
-_NOTHING = Usage()
 
 current: ContextVar[Scope | None] = ContextVar("pool_doctor_scope", default=None)
 
 
-def thread_scope() -> Scope:
-    """Return a scope for a checkout outside all scopes, named after the thread (without its number)."""
-    thread = threading.current_thread()
-    if thread is threading.main_thread():
-        return Scope("process", "process")
-    return Scope(f"thread {_thread_name(thread.name)}", "thread")
+class _Thread(threading.local):
+    """What belongs to a thread, from the first time that it is looked for."""
+
+    def __init__(self) -> None:
+        thread = threading.current_thread()
+        main = thread is threading.main_thread()
+        name = "process" if main else f"thread {_thread_name(thread.name)}"
+        self.scope = Scope(name, "process" if main else "thread")
 
 
 def _thread_name(name: str) -> str:
     default = _DEFAULT_NAME.fullmatch(name)
     return default[1] if default else _NUMBERS.sub("", name) or "unnamed"
+
+
+def thread_scope() -> Scope:
+    """Return the scope of what lies outside all scopes, named after the thread (without its number). It never ends.
+
+    Each checkout in it is a run of its own.
+    """
+    return _of_thread.scope
+
+
+_of_thread = _Thread()
+
+
+def _begin_anew() -> None:
+    # The thread that forked is the main thread of the child.
+    global _of_thread  # noqa: PLW0603
+    _of_thread = _Thread()
+
+
+os.register_at_fork(after_in_child=_begin_anew)

@@ -65,7 +65,7 @@ def test_gunicorn(preload: bool, live_server_process: Callable[..., Any], tmp_pa
         assert '"order"' in fetch(f"{server.url}/atomic/?ms=0")
     if not preload:
         return
-    assert len(said.read_text().split()) == 2
+    until(lambda: len(said.read_text().split()) == 2, what="two workers")
     os.kill(next(iter(children(server.pid))), 9)
     until(lambda: len(said.read_text().split()) == 3, what="a third worker")
     assert len(set(said.read_text().split())) == 1, "the first process still has its connection"
