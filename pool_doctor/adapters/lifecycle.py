@@ -105,15 +105,12 @@ class LifecycleMixin(_Base):
         self._end_checkout()
         self._own_connection = None
         super()._close()
-        if pool is not None and self._channel is not None:
-            self._note_size(self._channel, pool)
-
-    def _note_size(self, channel: Channel, pool: Any) -> None:
-        try:
-            cells = channel.cells
-            cells[channel.size], cells[channel.available] = pools.gauge(pool)
-        except Exception:
-            recorder.failed()
+        channel = self._channel
+        if pool is not None and channel is not None:
+            try:
+                channel.sized(*pools.gauge(pool))
+            except Exception:
+                recorder.failed()
 
     def _ask(self) -> int:
         channel = self._channel

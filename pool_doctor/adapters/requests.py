@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import time
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from django.core.handlers.asgi import ASGIHandler
@@ -28,6 +29,7 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 _DISPATCH_UID = "pool_doctor.requests"
 
 _patches = Patches()
+_handled: ContextVar[Scope | None] = ContextVar("pool_doctor_handled", default=None)
 
 
 def install() -> None:
@@ -60,7 +62,7 @@ def _started(*, environ: dict[str, Any] | None = None, **_: Any) -> None:
         return
     outer = current.get()
     # A request that is not being handled any more, and whose response was never closed; else a request in a request.
-    if outer is not None and outer.kind == "wsgi" and not outer.handled:
+    if outer is not None and outer.kind == "wsgi" and outer is not _handled.get():
         end(outer)
     scope = begin(_before_routing(environ.get("REQUEST_METHOD")), "wsgi")
     try:
@@ -109,14 +111,11 @@ def _note_queue(request: Scope, scope: dict[str, Any]) -> None:
 def _get_response(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def get_response(self: BaseHandler, request: Any) -> Any:
-        scope = current.get()
-        if scope is None:
-            return original(self, request)
-        before, scope.handled = scope.handled, True
+        before = _handled.set(current.get())
         try:
             return original(self, request)
         finally:
-            scope.handled = before
+            _handled.reset(before)
 
     return get_response
 

@@ -50,38 +50,47 @@ def rank(filename: str) -> int:
     return PLUMBING if filename.startswith(_STANDARD) else APPLICATION
 
 
-def call_site(names: Names, known: dict[tuple[str, int, int], int], depth: int) -> int:
-    """Return the number in ``names`` of the innermost application frame, ``depth`` frames up or higher.
+class CallSites:
+    """Numbers the application's lines that calls come from."""
 
-    Its name is "file:line function". Where no frame is the application's, the innermost library frame is named; 0
-    where there is none either. ``known`` keeps the numbers found so far: working out a line number is slow.
-    """
-    frame: FrameType | None = sys._getframe(depth)  # noqa: SLF001 - inspect.stack reads files, at 1000 times the cost
-    library = None
-    while frame is not None:
-        code = frame.f_code
-        filename = code.co_filename
+    def __init__(self, names: Names) -> None:
+        self.sites = names
+        # Working out a line number is slow; a place in the code is found at once.
+        self._known: dict[tuple[str, int, int], int] = {}
+
+    def site_of_call(self, depth: int) -> int:
+        """Return the number in ``sites`` of the innermost application frame, ``depth`` frames up or higher.
+
+        Its name is "file:line function". Where no frame is the application's, the innermost library frame is named; 0
+        where there is none either.
+        """
+        frame: FrameType | None = sys._getframe(depth)  # noqa: SLF001 - inspect.stack reads files, at 1000 times the cost
+        library = None
+        while frame is not None:
+            code = frame.f_code
+            filename = code.co_filename
+            try:
+                found = _ranks[filename]
+            except KeyError:
+                found = _ranks[filename] = rank(filename)
+            if found == APPLICATION:
+                break
+            if found == LIBRARY and library is None:
+                library = frame
+            frame = frame.f_back
+        else:
+            frame = library
+            if frame is None:
+                return 0
+            code = frame.f_code
+            filename = code.co_filename
+        place = (filename, code.co_firstlineno, frame.f_lasti)
         try:
-            found = _ranks[filename]
+            return self._known[place]
         except KeyError:
-            found = _ranks[filename] = rank(filename)
-        if found == APPLICATION:
-            break
-        if found == LIBRARY and library is None:
-            library = frame
-        frame = frame.f_back
-    else:
-        frame = library
-        if frame is None:
-            return 0
-        code = frame.f_code
-        filename = code.co_filename
-    place = (filename, code.co_firstlineno, frame.f_lasti)
-    try:
-        return known[place]
-    except KeyError:
-        number = known[place] = names.number(f"{_short(filename)}:{frame.f_lineno} {code.co_name}")
-        return number
+            number = self.sites.number(f"{_short(filename)}:{frame.f_lineno} {code.co_name}")
+            self._known[place] = number
+            return number
 
 
 def _short(filename: str) -> str:

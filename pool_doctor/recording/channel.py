@@ -115,14 +115,9 @@ class Channel:
         units = wait >> UNIT_BITS
         self.wait[BUCKET_TABLE[units] if units < TABLED else bucket_of(wait)] += 1
         scope = current.get()
-        checkout = self._checkout_class()
         if scope is None or scope.ended:
             scope = thread_scope()
-            checkout.run = next_id() & 0xFFFFFFFF
-            checkout.alone = layout.ALONE
-        else:
-            checkout.run = scope.id
-            scope.open.add(checkout)
+        checkout = self._checkout_class()
         checkout.channel = self
         checkout.ring = ring = self.ring
         checkout.scope = scope
@@ -135,6 +130,13 @@ class Channel:
             checkout.idle_cell = row + layout.OPEN_IDLE_SINCE
             serial = _next_serial()
             _write_open_row(ring.memory, row * layout.WORD, serial, self.index, name, site, now, now, 0, serial)
+        # Last, because from here on another thread that ends or renames the scope may come across it.
+        if scope.ended:
+            checkout.run = next_id() & 0xFFFFFFFF
+            checkout.alone = layout.ALONE
+        else:
+            checkout.run = scope.id
+            scope.open.add(checkout)
         if scope.collector is not None:
             scope.collector.checked_out(checkout)
         return checkout

@@ -28,7 +28,7 @@ class Checkout:
     channel: Channel
     ring: Ring
     scope: Scope
-    run: int
+    run = 0
     """The id of the run that it belongs to, which is the scope's where it is not alone."""
     asked: int
     """When the connection was asked for."""

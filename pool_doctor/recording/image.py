@@ -196,7 +196,7 @@ def event_end(record: tuple[int, ...]) -> int:
     if kind == layout.CHECKOUT:
         return record[10] + record[11] + record[12]
     if kind == layout.SEGMENTS:
-        last = 8 + 2 * record[8]
+        last = 8 + 2 * min(record[8], layout.SEGMENT_FIELDS // 2)
         return record[last] + record[last + 1]
     return record[10]
 

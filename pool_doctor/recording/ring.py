@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pool_doctor.recording import directory, layout
-from pool_doctor.recording.callsite import call_site
+from pool_doctor.recording.callsite import CallSites
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,8 +76,10 @@ class Names:
         layout.NAME.pack_into(self._ring.memory, self._at + number * layout.NAME.size, len(data), data)
 
 
-class Ring:
+class Ring(CallSites):
     """One process's ring file, or the same in plain memory where ``path`` is None."""
+
+    sites: Names
 
     def __init__(self, path: Path | None, ring_size: int, command: str, kind: str) -> None:
         self.path = path
@@ -92,11 +94,10 @@ class Ring:
         self.cells = memoryview(self.memory).cast("Q")
         self.claim: Callable[[], int] = itertools.count(1).__next__
         self.events_at = geometry.events
-        self._known_sites: dict[tuple[str, int, int], int] = {}
         self.runs = geometry.runs // layout.WORD
         self.scopes = Names(self, geometry.scope_names, layout.MAX_SCOPES, layout.SCOPE_NAMES)
         self.scope_numbers = self.scopes.numbers
-        self.sites = Names(self, geometry.site_names, layout.MAX_SITES, layout.SITE_NAMES)
+        super().__init__(Names(self, geometry.site_names, layout.MAX_SITES, layout.SITE_NAMES))
         self.free_rows = [
             (geometry.open_rows // layout.WORD) + row * layout.OPEN_WORDS for row in range(layout.MAX_OPEN)
         ]
@@ -168,10 +169,6 @@ class Ring:
             fifth,
             number & 0xFFFFFFFF,
         )
-
-    def site_of_call(self, depth: int) -> int:
-        """Return the number of the application's line that made this call, found from ``depth`` frames up."""
-        return call_site(self.sites, self._known_sites, depth + 1)
 
     def close(self) -> None:
         """Give the lock up: the process records elsewhere from now on."""

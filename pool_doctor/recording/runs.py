@@ -88,7 +88,7 @@ def runs(image: Image, alias: int) -> Iterator[RecordedRun]:
             if scope_id in ended and len(open_runs[scope_id].checkouts) >= ended[scope_id][9]:
                 yield _ended(image, ended.pop(scope_id), tuple(open_runs.pop(scope_id).checkouts))
         elif kind == layout.SEGMENTS:
-            fields = record[10 : 10 + 2 * record[8]]
+            fields = record[10 : 10 + min(2 * record[8], layout.SEGMENT_FIELDS)]
             open_runs[scope_id].segments += zip(fields[::2], fields[1::2], strict=True)
         elif kind == layout.REQUEST:
             elsewhere.pop(scope_id, None)

@@ -77,7 +77,6 @@ class Scope:
         "at_end",
         "collector",
         "ended",
-        "handled",
         "id",
         "kind",
         "name",
@@ -95,8 +94,6 @@ class Scope:
         self.id = next_id() & 0xFFFFFFFF
         self.started = monotonic_ns()
         self.ended = False
-        self.handled = False
-        """Whether Django is at work on this request, whose response may be sent and closed later."""
         self.queued = layout.UNKNOWN_QUEUED
         """How long it had waited for a thread before, in milliseconds."""
         self.open: set[Checkout] = set()
@@ -130,7 +127,8 @@ class Scope:
         self.ended = True
         now = monotonic_ns()
         for checkout in tuple(self.open):
-            if checkout.channel.description.pool is None:
+            # One that is closed and still here is on its way back in another thread, and not added up yet.
+            if checkout.channel.description.pool is None and not checkout.closed:
                 checkout.returned()
             else:
                 checkout.settle_open(now)
@@ -184,6 +182,7 @@ class _Thread(threading.local):
         main = thread is threading.main_thread()
         name = "process" if main else f"thread {_thread_name(thread.name)}"
         self.scope = Scope(name, "process" if main else "thread")
+        self.scope.ended = True
 
 
 def _thread_name(name: str) -> str:
@@ -192,9 +191,9 @@ def _thread_name(name: str) -> str:
 
 
 def thread_scope() -> Scope:
-    """Return the scope of what lies outside all scopes, named after the thread (without its number). It never ends.
+    """Return the scope of what lies outside all scopes, named after the thread (without its number).
 
-    Each checkout in it is a run of its own.
+    It has ended before it began: each checkout in it is a run of its own.
     """
     return _of_thread.scope
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from time import monotonic_ns
 from typing import TYPE_CHECKING
 
-from pool_doctor.recording.callsite import call_site
+from pool_doctor.recording.callsite import CallSites
 
 if TYPE_CHECKING:
     from pool_doctor.recording.channel import Channel
@@ -24,7 +24,7 @@ class _Lines:
     def __init__(self) -> None:
         self.numbers: dict[str, int] = {}
         self.names: dict[int, str] = {0: ""}
-        self.known: dict[tuple[str, int, int], int] = {}
+        self._sites = CallSites(self)
         self._next = itertools.count(1).__next__
 
     def number(self, name: str) -> int:
@@ -35,7 +35,7 @@ class _Lines:
         return number
 
     def of_call(self) -> str:
-        return self.names[call_site(self, self.known, 2)]
+        return self.names[self._sites.site_of_call(2)]
 
 
 _lines = _Lines()

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from pool_doctor.recording import layout, reader
 from pool_doctor.recording.histogram import RELATIVE_ERROR, UNIT
-from pool_doctor.recording.reader import read_directory
+from pool_doctor.recording.reader import read_directory, read_image
+from pool_doctor.recording.runs import runs
 from pool_doctor.recording.scope import Scope
 from tests.recording.driving import (
     RING_SIZE,
@@ -293,6 +294,17 @@ def test_a_run_on_two_aliases_is_one_run_of_each(recorder: Recorder, rings: Path
     for since in (None, since_the_start(rings)):
         aliases = read_one(rings, since).aliases
         assert [aliases[name].scopes["GET both/"].requests for name in ("default", "other")] == [1, 1]
+
+
+@pytest.mark.parametrize("then", [0, 1])
+def test_more_segments_in_an_event_than_fit_are_those_that_fit(recorder: Recorder, rings: Path, then: int) -> None:
+    channel = channel_of(recorder)
+    channel.ring.record(layout.SEGMENTS, 0, layout.OK, 0, 0, 0, 1, 4, 0, 1, 1, 2, 1, 3, 1)
+    for _ in range(then):
+        run(channel)
+    (path,) = rings.glob("*.ring")
+    assert read_one(rings, since_the_start(rings)).aliases["default"].checkouts == then
+    assert len(list(runs(read_image(path), 0))) == then
 
 
 def test_a_window_that_the_ring_does_not_reach_is_truncated(recorder: Recorder, rings: Path) -> None:

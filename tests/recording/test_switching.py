@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pool_doctor.recording import layout
-from pool_doctor.recording.scope import current
-from tests.recording.driving import channel_of, check_out, query, read_one, run, since_the_start, started
+from pool_doctor.recording.scope import Scope, current
+from tests.recording.driving import POOL, channel_of, check_out, query, read_one, run, since_the_start, started
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from pool_doctor.recording.channel import Channel
     from pool_doctor.recording.checkout import Checkout
+    from pool_doctor.recording.snapshot import PoolSettings
 
 PLACES = 200
 
@@ -82,6 +83,37 @@ def test_a_run_within_a_run_loses_nothing(rings: Path) -> None:
         assert len(channel.ring.free_rows) == layout.MAX_OPEN
 
     at_each_place(rings, lambda channel: None, check)
+
+
+@pytest.mark.parametrize("pool", [POOL, None], ids=["pooled", "unpooled"])
+@pytest.mark.parametrize("what", ["end", "rename"])
+def test_another_thread_of_the_scope_ends_or_renames_it(rings: Path, what: str, pool: PoolSettings | None) -> None:
+    for place in range(PLACES):
+        recorder = started(rings / str(place))
+        channel = channel_of(recorder, pool=pool)
+        scope = Scope("GET one/", "wsgi")
+        current.set(scope)
+
+        def work(channel: Channel = channel) -> None:
+            checkout = check_out(channel)
+            query(checkout)
+            checkout.need_ended()
+            checkout.returned()
+
+        others = {"end": lambda: scope.end(channel.ring), "rename": lambda: scope.rename("GET two/")}  # noqa: B023
+        reached = switched(work, others[what], place)
+        current.set(None)
+        scope.end(channel.ring)
+        alias = read_one(channel.ring.path.parent).aliases["default"]
+        assert (alias.in_use, alias.waiting, alias.open, len(channel.ring.free_rows)) == (0, 0, [], layout.MAX_OPEN)
+        assert (alias.checkouts, alias.hold.count, alias.needed.count) == (1, 1, 1)
+        assert sum(totals.checkouts for totals in alias.scopes.values()) == 1
+        assert sum(totals.queries for totals in alias.scopes.values()) <= 1
+        recorder.stop()
+        if not reached:
+            assert place > 20
+            return
+    pytest.fail(f"a checkout has more than {PLACES} places")
 
 
 def test_peaks_never_go_down(rings: Path) -> None:
