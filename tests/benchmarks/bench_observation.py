@@ -38,7 +38,7 @@ if OBSERVED in sys.argv:
 settings.ROOT_URLCONF = __name__
 settings.MIDDLEWARE = []
 settings.LOGGING_CONFIG = None
-settings.POOL_DOCTOR = {"DIRECTORY": tempfile.mkdtemp()}
+settings.POOL_DOCTOR = {"DIRECTORY": os.environ.get("RECORDINGS", "unused")}
 settings.DATABASES["default"]["OPTIONS"] = {"pool": {"min_size": 16, "max_size": 16}}
 django.setup()
 
@@ -126,15 +126,17 @@ WORK = (
 class Process:
     """One of the two processes: runs a round when it is told to."""
 
-    def __init__(self, kind: str, url: str) -> None:
+    def __init__(self, kind: str, url: str, recordings: str) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.benchmarks.bench_observation", kind],
             cwd=ROOT,
-            env={**os.environ, "DATABASE_URL": url},
+            env={**os.environ, "DATABASE_URL": url, "RECORDINGS": recordings},
             text=True,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
+        assert self._process.stdout is not None
+        self._process.stdout.readline()
 
     def round(self, work: int) -> float:
         """Return the microseconds that one repetition of this work takes."""
@@ -152,6 +154,7 @@ def serve() -> None:
     """Run rounds of the work whose numbers come in."""
     call_command("migrate", verbosity=0)
     connection.close()
+    print("ready", flush=True)
     for line in sys.stdin:
         _, work, number, threads = WORK[int(line)]
         print(in_threads(work, number, threads) / number * 1e6, flush=True)
@@ -175,8 +178,8 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     print(versions(), end="\n\n")
     rows = []
-    with database() as url:
-        processes = {kind: Process(kind, url) for kind in (PLAIN, OBSERVED)}
+    with database() as url, tempfile.TemporaryDirectory() as folder:
+        processes = {kind: Process(kind, url, f"{folder}/recordings") for kind in (PLAIN, OBSERVED)}
         for index, (name, _, _, threads) in enumerate(WORK):
             plain, observed, difference = compare(index, processes, rounds)
             rows.append((name, threads, plain, observed, difference, plain / observed))
