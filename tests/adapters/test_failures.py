@@ -55,7 +55,7 @@ def test_a_queue_that_is_full_is_a_timeout(connect: Callable[..., Any], recordin
     first.ensure_connection()
     waiter = threading.Thread(target=lambda: first.copy().ensure_connection())
     waiter.start()
-    until(lambda: recording.alias().waiting == 1)
+    until(lambda: first.pool.get_stats().get("requests_waiting") == 1)  # ours is told before the pool is asked
     with pytest.raises(OperationalError, match="requests waiting"):
         first.copy().ensure_connection()
     assert recording.alias().timeouts == 1
