@@ -137,8 +137,8 @@ class Channel:
         else:
             checkout.run = scope.id
             scope.open.add(checkout)
-        if scope.collector is not None:
-            scope.collector.checked_out(checkout)
+            if scope.collector is not None:
+                scope.collector.checked_out(checkout)
         return checkout
 
     def sized(self, size: int, available: int) -> None:
@@ -162,14 +162,13 @@ class Channel:
         scope = current.get()
         if scope is None or scope.ended:
             scope = thread_scope()
-            run, alone = next_id() & 0xFFFFFFFF, layout.ALONE
-        else:
-            run, alone = scope.id, 0
         number = self.ring.scopes.number(scope.name)
-        if alone:
+        if scope.ended:
+            run, alone = next_id() & 0xFFFFFFFF, layout.ALONE
             cells[self.ring.runs + number] += 1
             self.add_run(number, 1, 0, wait, 0, 0, 0)
         else:
+            run, alone = scope.id, 0
             usage = scope.usage(self)
             usage.checkouts += 1
             usage.wait += wait
@@ -183,7 +182,7 @@ class Channel:
         """Add what one ended run used to the sums of its scope name, whose number is ``scope``."""
         cells = self.cells
         row = self.base + layout.TOTALS + scope * layout.TOTAL_WORDS
-        cells[row] += 1
+        cells[row + layout.TOTAL_RUNS] += 1
         cells[row + layout.TOTAL_CHECKOUTS] += checkouts
         cells[row + layout.TOTAL_QUERIES] += queries
         cells[row + layout.TOTAL_WAIT] += wait

@@ -26,8 +26,6 @@ REQUEST_KINDS = frozenset({"wsgi", "asgi"})
 
 next_id = itertools.count(1).__next__
 """Numbers runs. A file keeps the low 32 bits."""
-_FIRST_SERVED = layout.FIRST | layout.SERVED
-
 _NUMBERS = re.compile(r"[-_ ]?\d+([-_]\d+)*$")
 _DEFAULT_NAME = re.compile(r"Thread-\d+ \((.+)\)")
 
@@ -73,19 +71,7 @@ class Usage:
 class Scope:
     """One run of a named piece of work."""
 
-    __slots__ = (
-        "at_end",
-        "collector",
-        "ended",
-        "id",
-        "kind",
-        "name",
-        "open",
-        "outer",
-        "queued",
-        "started",
-        "usages",
-    )
+    __slots__ = ("at_end", "collector", "ended", "id", "kind", "name", "open", "outer", "queued", "started", "usages")
 
     def __init__(self, name: str, kind: str, outer: Scope | None = None) -> None:
         self.name = name
@@ -133,43 +119,42 @@ class Scope:
             else:
                 checkout.settle_open(now)
         if ring is not None:
-            self._write(ring, now - self.started)
+            self._write(ring, now)
 
-    def _write(self, ring: Ring, duration: int) -> None:
-        name, run, queued, started = self.name, self.id, self.queued, self.started
-        number = ring.scope_numbers.get(name) or ring.scopes.number(name)
+    def _write(self, ring: Ring, now: int) -> None:
+        number = ring.scopes.number(self.name)
         ring.cells[ring.runs + number] += 1
-        flags = _FIRST_SERVED if self.kind in REQUEST_KINDS else layout.FIRST
-        for channel, usage in tuple(self.usages.items()):
-            if channel.ring is not ring:  # after a fork, the parent's: its file is not this process's to write
-                continue
-            checkouts, queries, wait, hold = usage.checkouts, usage.queries, usage.wait, usage.hold
-            needed, query_time = usage.needed, usage.query_time
-            channel.add_run(number, checkouts, queries, wait, hold, needed, query_time)
-            ring.record(
-                layout.REQUEST,
-                channel.index,
-                layout.OK,
-                flags,
-                number,
-                queued,
-                run,
-                queries,
-                checkouts,
-                started,
-                wait,
-                hold,
-                needed,
-                query_time,
-                duration,
-            )
-            flags &= ~layout.FIRST
+        served = layout.SERVED if self.kind in REQUEST_KINDS else 0
+        flags = served | layout.FIRST
+        # After a fork the parent's channels are still here, but its file is not this process's to write.
+        for channel, used in [item for item in self.usages.items() if item[0].ring is ring]:
+            channel.add_run(number, used.checkouts, used.queries, used.wait, used.hold, used.needed, used.query_time)
+            self._record(ring, now, number, channel.index, flags, used)
+            flags = served
         if flags & layout.FIRST:
-            none = layout.NO_ALIAS
-            ring.record(
-                layout.REQUEST, none, layout.OK, flags, number, queued, run, 0, 0, started, 0, 0, 0, 0, duration
-            )
+            self._record(ring, now, number, layout.NO_ALIAS, flags, _NOTHING)
 
+    def _record(self, ring: Ring, now: int, number: int, alias: int, flags: int, usage: Usage) -> None:
+        ring.record(
+            layout.REQUEST,
+            alias,
+            layout.OK,
+            flags,
+            number,
+            self.queued,
+            self.id,
+            usage.queries,
+            usage.checkouts,
+            self.started,
+            usage.wait,
+            usage.hold,
+            usage.needed,
+            usage.query_time,
+            now - self.started,
+        )
+
+
+_NOTHING = Usage()
 
 current: ContextVar[Scope | None] = ContextVar("pool_doctor_scope", default=None)
 

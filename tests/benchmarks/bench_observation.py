@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 OBSERVED, PLAIN = "observed", "plain"
 ROOT = Path(__file__).parents[2]
+WARM_UP = 5  # rounds
 
 os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
 settings.INSTALLED_APPS = ["django.contrib.contenttypes", "django.contrib.auth"]
@@ -163,10 +164,10 @@ def serve() -> None:
 def compare(work: int, processes: dict[str, Process], rounds: int) -> tuple[float, float, float]:
     """Return microseconds for one repetition without and with pool_doctor, and the median difference."""
     taken: dict[str, list[float]] = {PLAIN: [], OBSERVED: []}
-    for turn in range(rounds + 5):
+    for turn in range(rounds + WARM_UP):
         for kind in (PLAIN, OBSERVED) if turn % 2 else (OBSERVED, PLAIN):
             taken[kind].append(processes[kind].round(work))
-    plain, observed = (taken[kind][5:] for kind in (PLAIN, OBSERVED))  # the first are for caches to get warm
+    plain, observed = (taken[kind][WARM_UP:] for kind in (PLAIN, OBSERVED))
     differences = [after - before for before, after in zip(plain, observed, strict=True)]
     return statistics.median(plain), statistics.median(observed), statistics.median(differences)
 

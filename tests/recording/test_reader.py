@@ -13,7 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pool_doctor.recording import channel as channel_module
+from pool_doctor.recording import checkout as checkout_module
 from pool_doctor.recording import layout, reader
+from pool_doctor.recording import scope as scope_module
 from pool_doctor.recording.histogram import RELATIVE_ERROR, UNIT
 from pool_doctor.recording.reader import read_directory, read_image
 from pool_doctor.recording.runs import runs
@@ -346,6 +349,17 @@ def test_the_peak_of_a_window_is_that_of_its_minutes(recorder: Recorder, rings: 
     assert (alias.minutes[1].checkouts, alias.minutes[1].timeouts, alias.minutes[1].peak_waiting) == (9, 1, 88)
     window = read_alias(rings, since_the_start(rings))
     assert (window.peak_in_use, window.peak_waiting, window.minutes) == (1, 1, [now])
+
+
+def test_the_minute_in_which_the_machine_started(rings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "monotonic_ns", lambda: 5 * 10**9)
+    for module in (channel_module, checkout_module, scope_module):
+        monkeypatch.setattr(module, "monotonic_ns", time.monotonic_ns)
+    recorder = started(rings)
+    run(channel_of(recorder))
+    (row,) = read_alias(rings).minutes
+    assert (row.checkouts, row.peak_in_use) == (1, 1)
+    recorder.stop()
 
 
 def test_what_is_open_now_is_shown_in_each_window(recorder: Recorder, rings: Path) -> None:

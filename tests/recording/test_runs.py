@@ -12,7 +12,7 @@ from pool_doctor.recording.reader import read_image
 from pool_doctor.recording.runs import runs
 from pool_doctor.recording.scope import Scope, current
 from pool_doctor.recording.work import begin, end
-from tests.recording.driving import channel_of, check_out, query, run
+from tests.recording.driving import channel_of, check_out, query, read_alias, run, since_the_start
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,6 +47,27 @@ def test_a_run_has_its_checkouts_and_when_each_was_needed(recorder: Recorder, ri
     assert second.needed == ((second.asked + second.wait, second.hold),)
     assert found.start <= first.asked
     assert found.end >= second.asked + second.wait + second.hold
+
+
+@pytest.mark.parametrize("outcome", [layout.OK, layout.TIMEOUT])
+def test_a_checkout_outside_all_scopes_is_one_event_and_one_run(outcome: int, recorder: Recorder, rings: Path) -> None:
+    channel = channel_of(recorder)
+    if outcome == layout.OK:
+        check_out(channel).returned()
+    else:
+        channel.failed(channel.ask(), 0, outcome)
+    found = image(rings)
+    (one,) = runs(found, 0)
+    assert (found.newest, one.scope, one.ended, one.served, len(one.checkouts)) == (1, "process", True, False, 1)
+    (checkout,) = one.checkouts
+    assert (checkout.outcome, one.start, one.end) == (
+        outcome,
+        checkout.asked,
+        checkout.asked + checkout.wait + checkout.hold,
+    )
+    for since in (None, since_the_start(rings)):
+        totals = read_alias(rings, since).scopes["process"]
+        assert (totals.requests, totals.checkouts) == (1, 1)
 
 
 def test_what_had_not_ended_is_there_with_what_it_did(recorder: Recorder, rings: Path) -> None:
