@@ -55,9 +55,9 @@ class Worker:
             for since, lasted in needed if not position else ():
                 segment = (self._at(since), _ns(lasted), 0, 0, 0, 0)
                 ring.record(layout.SEGMENTS, 0, layout.OK, 0, name, 0, self.runs, 1, 0, *segment)
-            whole = 0 if needed and not position else layout.WHOLE
+            sole = 0 if needed and not position else layout.SOLE
             numbers = (self._at(asked), _ns(wait), _ns(hold), _ns(hold), 0, 0)
-            ring.record(layout.CHECKOUT, 0, outcome, whole, name, 0, self.runs, 1, 0, *numbers)
+            ring.record(layout.CHECKOUT, 0, outcome, sole, name, 0, self.runs, 1, 0, *numbers)
         if ended:
             alias = 0 if checkouts else layout.NO_ALIAS
             numbers = (self._at(start), 0, 0, 0, 0, _ns(end - start))

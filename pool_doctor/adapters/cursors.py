@@ -12,6 +12,7 @@ from psycopg.sql import Composable
 
 from pool_doctor.adapters import session
 from pool_doctor.adapters.abandoned import collector
+from pool_doctor.recording.layout import OPEN_IDLE_SINCE
 from pool_doctor.recording.recorder import recorder
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class FollowedCursor(_Base):
             elif known:
                 db.cursor_closed(cursor)
 
-    def _execute(self, sql: Any, params: Any, *ignored: Any) -> Any:
+    def _execute(self, sql: Any, params: Any, many: Any = False, context: Any = None) -> Any:
         try:
             if sql not in session.harmless:
                 self._look_at(sql)
@@ -55,16 +56,17 @@ class FollowedCursor(_Base):
             self._look_at(sql)
         checkout = self.db._checkout  # noqa: SLF001
         if checkout is None:
-            return self.inherited_execute(sql, params, *ignored)
+            return self.inherited_execute(sql, params, many, context)
         # query_started() and query_ended(), written out: nothing runs more often.
-        ring, idle = checkout.ring, checkout.idle_cell
+        ring = checkout.ring
+        idle = checkout.row + OPEN_IDLE_SINCE
         try:
             ring.cells[idle] = 0
         except Exception:
             recorder.failed()
         started = monotonic_ns()
         try:
-            return self.inherited_execute(sql, params, *ignored)
+            return self.inherited_execute(sql, params, many, context)
         finally:
             now = monotonic_ns()
             checkout.queries += 1

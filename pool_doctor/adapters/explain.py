@@ -41,8 +41,8 @@ def _holders(channel: Channel) -> Iterator[tuple[int, str]]:
     now = monotonic_ns()
     start = ring.geometry.open_rows
     rows = bytes(ring.memory[start : start + layout.MAX_OPEN * layout.OPEN_ROW.size])
-    for serial, alias, scope, site, since, idle_since, pinned, last in layout.OPEN_ROW.iter_unpack(rows):
-        if not serial or serial != last or alias != channel.index:
+    for since, alias, scope, site, idle_since, pinned, _, again in layout.OPEN_ROW.iter_unpack(rows):
+        if not since or since != again or alias != channel.index:
             continue
         idle = f"no query for {(now - idle_since) / 1e9:.3f} s" if idle_since else "a query runs"
         line = f"  held for {(now - since) / 1e9:.3f} s, {idle}: {ring.scopes.name(scope) or layout.OTHER}"

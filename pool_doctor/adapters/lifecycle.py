@@ -40,12 +40,16 @@ _IDLE, _UNKNOWN = 0, 4
 _ABOVE_CONNECT = 4
 _ABOVE_ADOPT = 4
 
+_reference = weakref.ref
+_followed = cursors.followed
 _wrappers: weakref.WeakSet[LifecycleMixin] = weakref.WeakSet()
 
 
 class LifecycleMixin(_Base):
     """Follows one wrapper's connection. Mix it in before a PostgreSQL DatabaseWrapper."""
 
+    inherited_cursor: Any
+    inherited_prepare_cursor: Any
     _channel: Channel | None = None
     _checkout: Checkout | None = None
     _own_connection: OwnConnection | None = None
@@ -53,6 +57,13 @@ class LifecycleMixin(_Base):
     _holds = 0
     _connecting = False
     """Whether a connection or cursor is being made: what runs meanwhile, as in receivers, ends no need and pins not."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # What super() looks up at each call, which takes as long as three calls: looked up once.
+        engine = super(LifecycleMixin, cls)  # noqa: UP008 - what comes after this mixin, not after cls
+        cls.inherited_cursor = getattr(engine, "_cursor", None)
+        cls.inherited_prepare_cursor = getattr(engine, "_prepare_cursor", None)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -96,7 +107,8 @@ class LifecycleMixin(_Base):
         except BaseException as error:
             self._note_failure(asked, error)
             raise
-        self._got(asked)
+        if asked:
+            self._got(asked, at_once=False)
         return connection
 
     def _close(self) -> None:
@@ -108,30 +120,29 @@ class LifecycleMixin(_Base):
         channel = self._channel
         if pool is not None and channel is not None:
             try:
-                channel.sized(*pools.gauge(pool))
+                size, available = pools.gauge(pool)
+                channel.sized(size, available)
             except Exception:
                 recorder.failed()
 
     def _ask(self) -> int:
-        channel = self._channel
+        if recorder.options is None:
+            return 0
         try:
-            if channel is None:
-                channel = self._find_channel()
-                if channel is None:
-                    return 0
-            return channel.ask()
+            channel = self._channel or self._find_channel()
+            return channel.ask() if channel is not None else 0
         except Exception:
             recorder.failed()
             return 0
 
-    def _got(self, asked: int) -> None:
-        channel = self._channel
-        if channel is None or not asked:
-            return
+    def _got(self, asked: int, *, at_once: bool) -> None:
         try:
-            self._checkout = channel.got(asked, channel.ring.site_of_call(_ABOVE_CONNECT))
-            if channel.description.pool is None:
-                self._own_connection = OwnConnection(channel)
+            channel = self._channel or self._find_channel()
+            if channel is not None:
+                site = channel.ring.site_of_call(_ABOVE_CONNECT)
+                self._checkout = channel.got(asked, site, at_once=at_once)
+                if channel.unpooled:
+                    self._own_connection = OwnConnection(channel)
         except Exception:
             recorder.failed()
 
@@ -171,15 +182,19 @@ class LifecycleMixin(_Base):
     # Needed, not needed.
 
     def _prepare_cursor(self, cursor: Any) -> CursorWrapper:
-        wrapped = super()._prepare_cursor(cursor)
+        wrapped: CursorWrapper = self.inherited_prepare_cursor(cursor)
         checkout = self._checkout
         if checkout is None or checkout.closed:
-            self._begin_need()
+            if recorder.options is not None:
+                self._begin_need()
         elif not checkout.needed_since:
             checkout.needed_since = monotonic_ns()
-        self._open_cursors.append(weakref.ref(cursor))
+        self._open_cursors.append(_reference(cursor))
         kinds = type(wrapped), type(cursor)
-        followed = cursors.followed.get(kinds) or cursors.follow(*kinds)
+        try:
+            followed = _followed[kinds]
+        except KeyError:
+            followed = cursors.follow(*kinds)
         if followed is not kinds[0]:
             wrapped.__class__ = followed
         return wrapped
@@ -229,7 +244,7 @@ class LifecycleMixin(_Base):
         channel = self._channel or self._find_channel()
         if channel is None or self.connection is None:
             return None
-        self._checkout = channel.got(channel.ask(), channel.ring.site_of_call(_ABOVE_ADOPT))
+        self._checkout = channel.got(monotonic_ns(), channel.ring.site_of_call(_ABOVE_ADOPT), at_once=True)
         return self._checkout
 
     def cursor_closed(self, cursor: Any) -> None:

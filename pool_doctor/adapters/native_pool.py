@@ -14,6 +14,7 @@ from psycopg_pool.pool import WaitingClient
 from pool_doctor.adapters.conf import get_settings
 
 _IDLE = TransactionStatus.IDLE
+_INFO = logging.INFO
 _logs = logging.getLogger("psycopg.pool").isEnabledFor
 
 
@@ -27,12 +28,19 @@ class RecentFirstPool(ConnectionPool[Connection[Any]]):
     end; whatever is out of the ordinary is left to the base class.
     """
 
+    _ordinary = False
+    """Whether nothing is to be logged or reset, as far as the last getconn() saw."""
     _drained_at = 0.0  # psycopg_pool before 3.3 does not drain
 
     def getconn(self, timeout: float | None = None) -> Any:
         """Return a connection, the one that came back last where some are idle. See the base class."""
-        if timeout is not None or self.timeout <= 0 or self._closed or _logs(logging.INFO):
-            return super().getconn(timeout)
+        return (self.at_once() if timeout is None else None) or super().getconn(timeout)
+
+    def at_once(self) -> Any:
+        """Return an idle connection as getconn() does; None where getconn() would wait or has more to do."""
+        self._ordinary = not (self._reset or _logs(_INFO))
+        if self.timeout <= 0 or self._closed or not self._ordinary:
+            return None
         connection = None
         try:
             with self._lock:
@@ -50,14 +58,20 @@ class RecentFirstPool(ConnectionPool[Connection[Any]]):
             if connection is not None:
                 self.putconn(connection)
             raise
-        return connection or super().getconn()
+        return connection
 
     def putconn(self, conn: Any) -> None:
         """Take a connection back. See the base class.
 
         Where that is interrupted, ``conn._pool`` is None once the connection is back.
         """
-        if self._is_fit(conn):
+        if (
+            self._ordinary
+            and getattr(conn, "_pool", None) is self
+            and conn.pgconn.transaction_status == _IDLE
+            and conn._expire_at > monotonic()  # noqa: SLF001
+            and not (self._drained_at and conn._created_at <= self._drained_at)  # noqa: SLF001
+        ):
             with self._lock:
                 if not (self._waiting or self._closed or self._pool_full_event):
                     if self._check:
@@ -66,16 +80,6 @@ class RecentFirstPool(ConnectionPool[Connection[Any]]):
                     self._pool.append(conn)
                     return
         super().putconn(conn)
-
-    def _is_fit(self, conn: Any) -> bool:
-        return (
-            getattr(conn, "_pool", None) is self
-            and conn.pgconn.transaction_status == _IDLE
-            and not self._reset
-            and conn._expire_at > monotonic()  # noqa: SLF001
-            and not (self._drained_at and conn._created_at <= self._drained_at)  # noqa: SLF001
-            and not _logs(logging.INFO)
-        )
 
     def _getconn_unchecked(self, timeout: float) -> Any:
         # The base class leaves the place of a client that KeyboardInterrupt takes out of the queue, where it would

@@ -11,6 +11,7 @@ import itertools
 import os
 from collections import deque
 from contextlib import contextmanager, suppress
+from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.db import DatabaseError
@@ -22,9 +23,10 @@ from psycopg.pq import TransactionStatus
 from pool_doctor.adapters import pools
 from pool_doctor.adapters.abandoned import collector, reaper
 from pool_doctor.adapters.lifecycle import LifecycleMixin, _wrappers
-from pool_doctor.adapters.native_pool import recent_first
+from pool_doctor.adapters.native_pool import RecentFirstPool, recent_first
 from pool_doctor.adapters.receivers import each_checkout
 from pool_doctor.adapters.schema import holding
+from pool_doctor.recording.recorder import recorder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,8 +78,11 @@ class ReleasingMixin(LifecycleMixin):
         """The pool of this alias, or None without OPTIONS["pool"]."""
         if self._handed_over is not None:
             return self._handed_over
-        if self.alias in self._connection_pools or not self.settings_dict["OPTIONS"].get("pool"):
+        if not self.settings_dict["OPTIONS"].get("pool"):
             return super().pool
+        made = self._connection_pools.get(self.alias)
+        if made is not None:
+            return made
         # A pool keeps the wrapper whose method configures its connections, so it gets one that holds none.
         return recent_first(super(ReleasingMixin, type(self)(self.settings_dict, self.alias)).pool)
 
@@ -92,7 +97,8 @@ class ReleasingMixin(LifecycleMixin):
             self._give_up()
             raise
         self._meet(self.connection)
-        self._note_bound(self.connection)
+        if getattr(self.connection, "_pool", None) is not None:
+            self._note_bound(self.connection)
 
     def _cursor(self, name: str | None = None) -> Any:
         # What hooks into ensure_connection() may run a query: the end of that query does not end the need for this one.
@@ -105,7 +111,7 @@ class ReleasingMixin(LifecycleMixin):
                 except self.Database.Error:
                     with self.wrap_database_errors:
                         raise
-            return super()._cursor(name)
+            return self.inherited_cursor(name)
         except BaseException:
             self._connecting = outer
             if without:  # what this call has bound, nobody else needs
@@ -115,30 +121,35 @@ class ReleasingMixin(LifecycleMixin):
             self._connecting = outer
 
     def _bind(self) -> None:
-        asked = self._ask()
-        try:
-            connection = self.connection = self._take()
-        except BaseException as error:
-            self._note_failure(asked, error)
-            raise
+        asked = monotonic_ns()
+        connection = self._take_at_once()
+        at_once = connection is not None
+        if not at_once:
+            connection = self._wait_for_one()
+        self.connection = connection
         self._released = False
         try:
-            self._got(asked)
-            self._prepare(connection)
+            if recorder.options is not None:
+                self._got(asked, at_once=at_once)
+            if getattr(connection, "_serial", 0) not in self._met:
+                self._introduce(connection)
+            elif connection_created.receivers and each_checkout.wanted(self.__class__):
+                self._announce(connection)
+            if connection.autocommit is not self.autocommit:
+                self._set_autocommit(self.autocommit)
         except BaseException:
             self._give_up()
             self._released = True
             raise
         self._note_bound(connection)
 
-    def _prepare(self, connection: Any) -> None:
-        """Give a physical connection what the logical one has, and nothing else."""
-        if getattr(self._physical(connection), "_serial", 0) not in self._met:
-            self._introduce(connection)
-        elif each_checkout.wanted(self.__class__):
-            self._announce(connection)
-        if connection.autocommit is not self.autocommit:
-            self._set_autocommit(self.autocommit)
+    def _wait_for_one(self) -> Any:
+        asked = self._ask()
+        try:
+            return self._take()
+        except BaseException as error:
+            self._note_failure(asked, error)
+            raise
 
     def _introduce(self, connection: Any) -> None:
         """Run Django's connect sequence for a physical connection that this wrapper meets for the first time."""
@@ -194,11 +205,10 @@ class ReleasingMixin(LifecycleMixin):
         self._met.add(serial)
 
     def _note_bound(self, connection: Any) -> None:
-        if getattr(connection, "_pool", None) is not None:
-            bound = self._bound
-            bound.connection = connection
-            bound.checkout = self._checkout
-            bound.changed = False
+        bound = self._bound
+        bound.connection = connection
+        bound.checkout = self._checkout
+        bound.changed = False
 
     def _configure_role(self, connection: Any) -> bool:
         # Django composes the statement with a cursor of the wrapper, which in the pool's thread waits for the pool.
@@ -222,10 +232,10 @@ class ReleasingMixin(LifecycleMixin):
     # Given back.
 
     def _need_ended(self) -> None:
-        connection = self.connection
-        pool = getattr(connection, "_pool", None)
         if collector.thread and collector.runs_here():
             return  # at the next use
+        connection = self.connection
+        pool = getattr(connection, "_pool", None)
         if pool is None or self._connecting or self._thread_sharing_count:
             super()._need_ended()
         else:
@@ -255,7 +265,8 @@ class ReleasingMixin(LifecycleMixin):
                     self._put(connection, pool)
                 raise
         if channel is not None:
-            channel.sized(*pools.gauge(pool))
+            size, available = pools.gauge(pool)
+            channel.sized(size, available)
 
     def _close(self) -> None:
         self._released = False
@@ -305,7 +316,12 @@ class ReleasingMixin(LifecycleMixin):
             physical.close()
             raise
 
-    # The psycopg pool; other pools do these three otherwise.
+    # The psycopg pool; other pools do these four otherwise.
+
+    def _take_at_once(self) -> Any:
+        """Return a connection that is at hand, or None where one has to be waited for."""
+        pool = self._connection_pools.get(self.alias)
+        return pool.at_once() if type(pool) is RecentFirstPool else None
 
     def _take(self) -> Any:
         pool = self._connection_pools.get(self.alias) or self.pool

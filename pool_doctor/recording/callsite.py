@@ -38,7 +38,10 @@ _PLUMBING = tuple(
 )
 
 APPLICATION, LIBRARY, PLUMBING = range(3)
-_ranks: dict[str, int] = {}
+
+# Files that were ranked already.
+_plumbing: set[str] = set()
+_application: set[str] = set()
 
 
 def rank(filename: str) -> int:
@@ -65,25 +68,14 @@ class CallSites:
         where there is none either.
         """
         frame: FrameType | None = sys._getframe(depth)  # noqa: SLF001 - inspect.stack reads files, at 1000 times the cost
-        library = None
-        while frame is not None:
-            code = frame.f_code
-            filename = code.co_filename
-            try:
-                found = _ranks[filename]
-            except KeyError:
-                found = _ranks[filename] = rank(filename)
-            if found == APPLICATION:
-                break
-            if found == LIBRARY and library is None:
-                library = frame
+        while frame is not None and frame.f_code.co_filename in _plumbing:
             frame = frame.f_back
-        else:
-            frame = library
+        if frame is None or frame.f_code.co_filename not in _application:
+            frame = _search(frame)
             if frame is None:
                 return 0
-            code = frame.f_code
-            filename = code.co_filename
+        code = frame.f_code
+        filename = code.co_filename
         place = (filename, code.co_firstlineno, frame.f_lasti)
         try:
             return self._known[place]
@@ -91,6 +83,23 @@ class CallSites:
             number = self.sites.number(f"{_short(filename)}:{frame.f_lineno} {code.co_name}")
             self._known[place] = number
             return number
+
+
+def _search(frame: FrameType | None) -> FrameType | None:
+    """Return the innermost application frame from this one on, else the innermost library frame."""
+    library = None
+    while frame is not None:
+        filename = frame.f_code.co_filename
+        found = rank(filename)
+        if found == APPLICATION:
+            _application.add(filename)
+            return frame
+        if found == PLUMBING:
+            _plumbing.add(filename)
+        elif library is None:
+            library = frame
+        frame = frame.f_back
+    return library
 
 
 def _short(filename: str) -> str:

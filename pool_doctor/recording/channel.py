@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from time import monotonic_ns
 from typing import TYPE_CHECKING
 
 from pool_doctor.recording import layout
 from pool_doctor.recording.checkout import Checkout, UnpooledCheckout
-from pool_doctor.recording.histogram import BUCKET_TABLE, BUCKETS, TABLED, UNIT_BITS, bucket_of
+from pool_doctor.recording.histogram import BUCKET_TABLE, BUCKETS, UNIT_BITS, bucket_of
+from pool_doctor.recording.layout import MINUTE_CHECKOUTS, MINUTE_PEAK_IN_USE, MINUTE_PEAK_WAITING, WORD
 from pool_doctor.recording.scope import current, next_id, thread_scope
 
 if TYPE_CHECKING:
     from pool_doctor.recording.ring import Ring
     from pool_doctor.recording.snapshot import PoolSettings
 
-_next_serial = itertools.count(1).__next__
 _write_open_row = layout.OPEN_ROW.pack_into
 
 
@@ -43,7 +42,12 @@ class Channel:
         self.available = base + layout.AVAILABLE
         self.in_use = base + layout.IN_USE
         self.waiting = base + layout.WAITING
-        self._checkout_class = Checkout if description.pool else UnpooledCheckout
+        self.heads = [
+            layout.head(layout.CHECKOUT, index, layout.OK, flags) for flags in range(layout.CHECKOUT_FLAGS + 1)
+        ]
+        """How the event of a checkout begins, by its flags."""
+        self.unpooled = description.pool is None
+        self._checkout_class = UnpooledCheckout if self.unpooled else Checkout
         self._minute_end = 0
         self._minute_row = 0
         self.attach()
@@ -89,31 +93,37 @@ class Channel:
             self.cells[layout.ALIASES] = self.index + 1
 
     def ask(self) -> int:
-        """Note that a connection is asked for; return the time."""
+        """Note that a connection is asked for, which may have to be waited for; return the time."""
         cells = self.cells
-        waiting = cells[self.waiting] + 1
-        cells[self.waiting] = waiting
+        cells[self.waiting] = waiting = cells[self.waiting] + 1
         now = monotonic_ns()
         if now >= self._minute_end:
             self._next_minute(now)
-        if waiting > cells[self._minute_row + layout.MINUTE_PEAK_WAITING]:
-            self._new_peak(layout.MINUTE_PEAK_WAITING, layout.PEAK_WAITING, waiting)
+        if waiting > cells[self._minute_row + MINUTE_PEAK_WAITING]:
+            self._new_peak(MINUTE_PEAK_WAITING, layout.PEAK_WAITING, waiting)
         return now
 
-    def got(self, asked: int, site: int) -> Checkout:
-        """Begin the checkout of the connection that was asked for at ``asked`` and is there now."""
+    def got(self, asked: int, site: int, *, at_once: bool = False) -> Checkout:
+        """Begin the checkout of the connection that was asked for at ``asked`` and is there now.
+
+        ``at_once`` says that there was no ask(), because one was at hand.
+        """
         now = monotonic_ns()
-        cells = self.cells
-        cells[self.waiting] -= 1
-        in_use = cells[self.in_use] + 1
-        cells[self.in_use] = in_use
-        minute = self._minute_row
-        cells[minute + layout.MINUTE_CHECKOUTS] += 1
-        if in_use > cells[minute + layout.MINUTE_PEAK_IN_USE]:
-            self._new_peak(layout.MINUTE_PEAK_IN_USE, layout.PEAK_IN_USE, in_use)
         wait = now - asked
-        units = wait >> UNIT_BITS
-        self.wait[BUCKET_TABLE[units] if units < TABLED else bucket_of(wait)] += 1
+        cells = self.cells
+        if not at_once:
+            cells[self.waiting] -= 1
+        if now >= self._minute_end:
+            self._next_minute(now)
+        cells[self.in_use] = in_use = cells[self.in_use] + 1
+        minute = self._minute_row
+        cells[minute + MINUTE_CHECKOUTS] += 1
+        if in_use > cells[minute + MINUTE_PEAK_IN_USE]:
+            self._new_peak(MINUTE_PEAK_IN_USE, layout.PEAK_IN_USE, in_use)
+        try:
+            self.wait[BUCKET_TABLE[wait >> UNIT_BITS]] += 1
+        except IndexError:
+            self.wait[bucket_of(wait)] += 1
         scope = current.get()
         if scope is None or scope.ended:
             scope = thread_scope()
@@ -121,15 +131,21 @@ class Channel:
         checkout.channel = self
         checkout.ring = ring = self.ring
         checkout.scope = scope
+        try:
+            name = ring.scope_numbers[scope.name]
+        except KeyError:
+            name = ring.scopes.number(scope.name)
+        checkout.name = name
         checkout.asked = asked
         checkout.site = site
+        checkout.alone = checkout.needed = checkout.queries = checkout.query_time = 0
+        checkout.several = False
+        checkout.segments = ()
         checkout.since = checkout.needed_since = now
-        name = ring.scope_numbers.get(scope.name) or ring.scopes.number(scope.name)
-        if ring.free_rows:
-            checkout.row = row = ring.free_rows.pop()
-            checkout.idle_cell = row + layout.OPEN_IDLE_SINCE
-            serial = _next_serial()
-            _write_open_row(ring.memory, row * layout.WORD, serial, self.index, name, site, now, now, 0, serial)
+        rows = ring.free_rows
+        checkout.row = row = rows.pop() if rows else layout.SCRATCH_ROW
+        _write_open_row(ring.memory, row * WORD, now, self.index, name, site, now, 0, 0, now)
+        checkout.closed = False
         # Last, because from here on another thread that ends or renames the scope may come across it.
         if scope.ended:
             checkout.run = next_id() & 0xFFFFFFFF
@@ -169,9 +185,7 @@ class Channel:
             self.add_run(number, 1, 0, wait, 0, 0, 0)
         else:
             run, alone = scope.id, 0
-            usage = scope.usage(self)
-            usage.checkouts += 1
-            usage.wait += wait
+            scope.spent.append((self, 1, 0, wait, 0, 0, 0))
         self.ring.record(layout.CHECKOUT, self.index, outcome, alone, number, site, run, 0, 0, asked, wait, 0, 0, 0, 0)
         if scope.collector is not None:
             scope.collector.failed(self, site, asked, now, outcome)

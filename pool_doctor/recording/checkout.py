@@ -11,55 +11,79 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING
 
 from pool_doctor.recording import layout
-from pool_doctor.recording.histogram import BUCKET_TABLE, TABLED, UNIT_BITS, bucket_of
+from pool_doctor.recording.histogram import BUCKET_TABLE, UNIT_BITS, bucket_of
+from pool_doctor.recording.layout import EVENT_BYTES, OPEN_IDLE_SINCE, SCRATCH_ROW, SOLE
+from pool_doctor.recording.scope import MANY
 
 if TYPE_CHECKING:
     from pool_doctor.recording.channel import Channel
     from pool_doctor.recording.ring import Ring
     from pool_doctor.recording.scope import Scope
 
-_write_event = layout.EVENT.pack_into
+_write_event = layout.CHECKOUT_EVENT.pack_into
 _PADDING = (0,) * layout.SEGMENT_FIELDS
 
 
 class Checkout:
     """From the moment a connection is there until it goes back. Made by Channel; all times are nanoseconds."""
 
+    __slots__ = (
+        "alone",
+        "asked",
+        "channel",
+        "closed",
+        "name",
+        "needed",
+        "needed_since",
+        "queries",
+        "query_time",
+        "ring",
+        "row",
+        "run",
+        "scope",
+        "segments",
+        "several",
+        "since",
+        "site",
+    )
+
     channel: Channel
     ring: Ring
     scope: Scope
-    run = 0
+    name: int
+    """The number of the scope's name."""
+    run: int
     """The id of the run that it belongs to, which is the scope's where it is not alone."""
-    asked: int
-    """When the connection was asked for."""
-    since = 0
-    """When it was there."""
-    needed_since: int
-    """Since when a cursor or transaction is open on it; 0 while none is."""
+    alone: int
+    """layout.ALONE where it lies outside all scopes."""
     site: int
     """The number of the line that caused the checkout."""
-    row = 0
-    """The first word of its row in the table of open checkouts; 0 where the table was full."""
-    idle_cell = layout.SCRATCH
-    """The word that says since when no query runs."""
-    alone = 0
-    """layout.ALONE where it lies outside all scopes."""
-    closed = False
-    needed = 0
-    queries = 0
-    query_time = 0
-    segments: tuple[int, ...] = ()
+    row: int
+    """The first word of its row in the table of open checkouts."""
+    asked: int
+    """When the connection was asked for."""
+    since: int
+    """When it was there."""
+    closed: bool
+    needed_since: int
+    """Since when a cursor or transaction is open on it; 0 while none is."""
+    needed: int
+    """How long it was needed, without what began at ``needed_since``."""
+    segments: tuple[int, ...]
     """Start and duration of each needed segment that has ended and is not in an event yet."""
+    several: bool
+    """Whether some are in an event."""
+    queries: int
+    query_time: int
 
     def rename(self) -> None:
-        """Show the scope's new name in the table of open checkouts."""
-        number = self.ring.scopes.number(self.scope.name)
-        if self.row:
-            self.ring.cells[self.row + layout.OPEN_SCOPE] = number
+        """Note that the scope has a new name."""
+        self.name = number = self.ring.scopes.number(self.scope.name)
+        self.ring.cells[self.row + layout.OPEN_SCOPE] = number
 
     def query_started(self) -> int:
         """Note that a query begins; return the time."""
-        self.ring.cells[self.idle_cell] = 0
+        self.ring.cells[self.row + OPEN_IDLE_SINCE] = 0
         return monotonic_ns()
 
     def query_ended(self, started: int, count: int = 1, sql: object = None, in_transaction: bool = False) -> None:
@@ -68,7 +92,7 @@ class Checkout:
         ``sql`` and ``in_transaction`` are for the scope's collector; see there.
         """
         now = monotonic_ns()
-        self.ring.cells[self.idle_cell] = now
+        self.ring.cells[self.row + OPEN_IDLE_SINCE] = now
         self.queries += count
         self.query_time += now - started
         if self.scope.collector is not None:
@@ -83,7 +107,7 @@ class Checkout:
         """Note that a commit or rollback that began at ``started`` is done: time in which the server works."""
         now = monotonic_ns()
         self.query_time += now - started
-        self.ring.cells[self.idle_cell] = now
+        self.ring.cells[self.row + OPEN_IDLE_SINCE] = now
         if self.scope.collector is not None:
             self.scope.collector.transaction_ended(self, started, now)
 
@@ -108,7 +132,7 @@ class Checkout:
             self.channel.index,
             layout.OK,
             0,
-            self.ring.scope_numbers.get(self.scope.name, 0),
+            self.name,
             self.site,
             self.run,
             number,
@@ -117,20 +141,20 @@ class Checkout:
             *_PADDING[len(segments) :],
         )
         self.segments = ()
+        self.several = True
 
     def pinned(self, kind: str, site: int) -> None:
         """Note that a statement of this kind, at this line, keeps the connection from going back."""
         ring = self.ring
         line = ring.sites.name(site)
         number = ring.sites.number(f"{kind} at {line}" if line else kind)
-        if self.row:
-            ring.cells[self.row + layout.OPEN_PINNED] = number
+        ring.cells[self.row + layout.OPEN_PINNED] = number
         ring.record(
             layout.PIN,
             self.channel.index,
             layout.OK,
             0,
-            ring.scope_numbers.get(self.scope.name, 0),
+            self.name,
             number,
             self.run,
             0,
@@ -151,83 +175,80 @@ class Checkout:
             return
         self.closed = True
         now = monotonic_ns()
-        hold = now - self.since
-        if self.needed_since == self.since:
-            flags = layout.WHOLE
-            self.needed = hold
-            self.needed_since = 0
-        else:
-            flags = 0
-            if self.needed_since:
-                self.need_ended()
-            if self.segments:
-                self.write_segments()
-        needed = self.needed
+        since = self.since
+        wait = since - self.asked
+        hold = now - since
+        flags, needed, after = (SOLE, hold, 0) if self.needed_since == since else self._needed()
         channel = self.channel
         ring = self.ring
         cells = ring.cells
         cells[channel.in_use] -= 1
-        if self.row:
-            cells[self.row] = 0
-            ring.free_rows.append(self.row)
-        units = hold >> UNIT_BITS
-        channel.hold[BUCKET_TABLE[units] if units < TABLED else bucket_of(hold)] += 1
-        units = needed >> UNIT_BITS
-        channel.needed[BUCKET_TABLE[units] if units < TABLED else bucket_of(needed)] += 1
-        scope = self.scope
-        name = ring.scope_numbers.get(scope.name, 0)
+        row = self.row
+        cells[row] = 0
+        if row != SCRATCH_ROW:
+            ring.free_rows.append(row)
+        try:
+            channel.hold[BUCKET_TABLE[hold >> UNIT_BITS]] += 1
+        except IndexError:
+            channel.hold[bucket_of(hold)] += 1
+        try:
+            channel.needed[BUCKET_TABLE[needed >> UNIT_BITS]] += 1
+        except IndexError:
+            channel.needed[bucket_of(needed)] += 1
         number = ring.claim()
         _write_event(
             ring.memory,
-            ring.events_at + number % ring.ring_size * layout.EVENT_BYTES,
+            ring.events_at + number % ring.ring_size * EVENT_BYTES,
             number,
-            layout.CHECKOUT,
-            channel.index,
-            layout.OK,
-            flags | self.alone,
-            name,
+            channel.heads[flags | self.alone],
+            self.name,
             self.site,
             self.run,
             self.queries,
-            0,
             self.asked,
-            self.since - self.asked,
+            wait,
             hold,
             needed,
             self.query_time,
-            0,
+            after,
             number & 0xFFFFFFFF,
         )
+        scope = self.scope
         if self.alone:
-            cells[ring.runs + name] += 1
-            channel.add_run(name, 1, self.queries, self.since - self.asked, hold, needed, self.query_time)
-            return
-        self.settle(hold, needed)
-        scope.open.discard(self)
-        if scope.collector is not None:
-            scope.collector.returned(self, now)
+            cells[ring.runs + self.name] += 1
+            channel.add_run(self.name, 1, self.queries, wait, hold, needed, self.query_time)
+        else:
+            # No call between these two: a thread that ends the scope finds it in one of them.
+            scope.spent += ((channel, 1, self.queries, wait, hold, needed, self.query_time),)
+            scope.open.discard(self)
+            if len(scope.spent) > MANY:
+                scope.add_up()
+            if scope.collector is not None:
+                scope.collector.returned(self, now)
 
-    def settle(self, hold: int, needed: int) -> None:
-        """Add this checkout, with what it was held and needed until now, to the sums of its scope."""
-        usage = self.scope.usages.get(self.channel) or self.scope.usage(self.channel)
-        usage.checkouts += 1
-        usage.queries += self.queries
-        usage.wait += self.since - self.asked
-        usage.hold += hold
-        usage.needed += needed
-        usage.query_time += self.query_time
+    def _needed(self) -> tuple[int, int, int]:
+        """Return flag, duration and start of the need as the event has them, where it was not needed throughout."""
+        if self.needed_since:
+            self.need_ended()
+        if len(self.segments) == 2 and not self.several:
+            started, lasted = self.segments
+            return SOLE, lasted, started - self.since
+        if self.segments:
+            self.write_segments()
+        return 0, self.needed, 0
 
     def settle_open(self, now: int) -> None:
         """Add what was used until now to the sums of the scope, which ends before the connection goes back."""
+        wait, hold = self.since - self.asked, now - self.since
         needed = self.needed + (now - self.needed_since if self.needed_since else 0)
-        self.settle(now - self.since, needed)
+        self.scope.spent.append((self.channel, 1, self.queries, wait, hold, needed, self.query_time))
 
 
 class UnpooledCheckout(Checkout):
     """A checkout without a pool: a connection that is collected with its wrapper is closed, not lost."""
 
     def __del__(self) -> None:
-        if self.since and not self.closed and not sys.is_finalizing():
+        if not getattr(self, "closed", True) and not sys.is_finalizing():
             self.returned()
 
 

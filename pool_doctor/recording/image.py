@@ -145,8 +145,8 @@ class Image:
         """Yield alias number and row of each connection that is out."""
         for index in range(layout.MAX_OPEN):
             row = layout.OPEN_ROW.unpack_from(self.data, self.geometry.open_rows + index * layout.OPEN_ROW.size)
-            serial, alias, scope, site, since, idle_since, pinned, last = row
-            if not serial or serial != last or since > now:
+            since, alias, scope, site, idle_since, pinned, _, again = row
+            if not since or since != again or since > now:
                 continue
             yield (
                 alias,

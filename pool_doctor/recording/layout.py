@@ -12,6 +12,7 @@ Word offsets inside a section are constants below; ``Geometry`` says where each 
 from __future__ import annotations
 
 import struct
+import sys
 from dataclasses import dataclass
 
 from pool_doctor.recording.histogram import BUCKETS
@@ -28,7 +29,7 @@ LAST_MINUTE = 41  # word: the last minute (of the monotonic clock) in which a co
 SCOPE_NAMES = 42  # word: how many scope names are in use
 SITE_NAMES = 43  # word: how many site names are in use
 ALIASES = 44  # word: how many alias sections are in use
-SCRATCH = 63  # word: written and never read, by checkouts that found no free row
+SCRATCH_ROW = 56  # word: a row like those of open checkouts, for those that found none free; nobody reads it
 KIND = struct.Struct("=16s")
 KIND_AT = 80
 THREADS = struct.Struct("=I")
@@ -40,11 +41,11 @@ MAX_SCOPES = 256
 MAX_SITES = 1024
 OTHER = "(other)"
 
-# Open checkouts: one row for each connection that is out. The serial number stands first and last.
+# Open checkouts: one row for each connection that is out. Since when it is out stands first and last; 0 if it is not.
 OPEN_ROW = struct.Struct("=8Q")
 OPEN_WORDS = 8
 MAX_OPEN = 256
-OPEN_ALIAS, OPEN_SCOPE, OPEN_SITE, OPEN_SINCE, OPEN_IDLE_SINCE, OPEN_PINNED = range(1, 7)
+OPEN_ALIAS, OPEN_SCOPE, OPEN_SITE, OPEN_IDLE_SINCE, OPEN_PINNED = range(1, 6)
 
 # Sums by scope: one row for each scope name.
 TOTAL_WORDS = 8
@@ -88,7 +89,10 @@ ALIAS_WORDS = MINUTE_ROWS + MINUTES * MINUTE_WORDS
 EVENT = struct.Struct("=QBBBBHHIII qqqqqq I".replace(" ", ""))
 EVENT_BYTES = EVENT.size
 
-CHECKOUT = 1  # start, wait, hold, needed, query time, 0
+# The same record, as it is written for a checkout: kind to flags are one number, made once (`head`), and no checkouts.
+CHECKOUT_EVENT = struct.Struct("=QIHHII4x qqqqqq I".replace(" ", ""))
+
+CHECKOUT = 1  # start, wait, hold, needed, query time, from when on it was needed (after it was there) if it is SOLE
 SEGMENTS = 2  # up to three needed segments of one checkout (how many stands in place of queries): start, duration, ...
 REQUEST = 3  # start, wait, hold, needed, query time, duration; the site is how long it waited for a thread, in ms
 PIN = 4  # start; the site's name says the kind of statement too
@@ -98,13 +102,15 @@ SEGMENT_FIELDS = 6
 OK, TIMEOUT, ERROR = 0, 1, 2
 
 FIRST = 1  # flag of a REQUEST: the first of the (one for each alias) events of its run
-WHOLE = 2  # flag of a CHECKOUT: needed from first to last; it has no SEGMENTS event of its own
+SOLE = 2  # flag of a CHECKOUT: needed once, without a break; it has no SEGMENTS event of its own
 SERVED = 4  # flag of a REQUEST: a web server's request, which takes up one of the server's threads
 ALONE = 8  # flag of a CHECKOUT: outside all scopes, so that it is a run of its own, which has no REQUEST event
 
 UNKNOWN_QUEUED = 0xFFFF  # in place of the milliseconds of a REQUEST: nobody said when the server got it
 
 NO_ALIAS = 255
+
+CHECKOUT_FLAGS = SOLE | ALONE
 
 _YEAR_3000 = 32_503_680_000.0
 
@@ -179,6 +185,11 @@ def parse_header(data: bytes) -> Header:
     if not ring_size or not 0 <= started_at < _YEAR_3000 or started < 0:
         raise ValueError("its header is damaged")
     return Header(ring_size, pid, started_at, started, text(boot), text(kind), text(command), threads)
+
+
+def head(kind: int, alias: int, outcome: int, flags: int) -> int:
+    """Return four fields of an event as the one number that has the same bytes."""
+    return int.from_bytes(bytes((kind, alias, outcome, flags)), sys.byteorder)
 
 
 def last_minute(data: bytes) -> float:

@@ -54,10 +54,10 @@ class _Open:
         self.segments: list[Segment] = []
 
     def add_checkout(self, record: tuple[int, ...]) -> None:
-        _, _, _, outcome, flags, self.scope, _, _, _, _, asked, wait, hold, _, _, _, _ = record
+        _, _, _, outcome, flags, self.scope, _, _, _, _, asked, wait, hold, sole, _, after, _ = record
         since = asked + wait
-        if flags & layout.WHOLE:
-            needed: tuple[Segment, ...] = ((since, hold),)
+        if flags & layout.SOLE:
+            needed: tuple[Segment, ...] = ((since + after, sole),)
         else:
             end = since + hold
             # Two threads of one run may have a connection each: these segments are of the other's.

@@ -9,6 +9,7 @@ import itertools
 import os
 import re
 import threading
+from contextlib import suppress
 from contextvars import ContextVar
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Protocol
@@ -58,20 +59,17 @@ class Collector(Protocol):
         """Note that a checkout ended without a connection."""
 
 
-class Usage:
-    """What one scope has used of one alias: the sums of its ended checkouts, in nanoseconds."""
+Spent = tuple["Channel", int, int, int, int, int, int]
+"""What was used of one alias: checkouts, queries; wait, hold, needed and query time in nanoseconds."""
 
-    __slots__ = ("checkouts", "hold", "needed", "queries", "query_time", "wait")
-
-    def __init__(self) -> None:
-        self.checkouts = self.queries = 0
-        self.wait = self.hold = self.needed = self.query_time = 0
+MANY = 256
+"""So many uses of a scope are added up before it ends."""
 
 
 class Scope:
     """One run of a named piece of work."""
 
-    __slots__ = ("at_end", "collector", "ended", "id", "kind", "name", "open", "outer", "queued", "started", "usages")
+    __slots__ = ("at_end", "collector", "ended", "id", "kind", "name", "open", "outer", "queued", "spent", "started")
 
     def __init__(self, name: str, kind: str, outer: Scope | None = None) -> None:
         self.name = name
@@ -83,7 +81,7 @@ class Scope:
         self.queued = layout.UNKNOWN_QUEUED
         """How long it had waited for a thread before, in milliseconds."""
         self.open: set[Checkout] = set()
-        self.usages: dict[Channel, Usage] = {}
+        self.spent: list[Spent] = []
         self.collector: Collector | None = outer.collector if outer is not None else None
         self.at_end: list[Callable[[], None]] = []
         """Called when the scope ends, before its sums are written."""
@@ -94,12 +92,14 @@ class Scope:
         for checkout in tuple(self.open):
             checkout.rename()
 
-    def usage(self, channel: Channel) -> Usage:
-        """Return the sums for one alias."""
-        usage = self.usages.get(channel)
-        if usage is None:
-            usage = self.usages.setdefault(channel, Usage())
-        return usage
+    def add_up(self) -> None:
+        """Make one of many uses, in a scope that runs on and on."""
+        # Each is taken out by one thread, whichever others are here too.
+        taken: list[Spent] = []
+        with suppress(IndexError):
+            for _ in range(MANY):
+                taken.append(self.spent.pop())  # noqa: PERF401 - what was taken before the error counts
+        self.spent += sums(taken)
 
     def end(self, ring: Ring | None) -> None:
         """Write the sums of this run to the ring, once. What is still open counts as far as it got.
@@ -127,34 +127,54 @@ class Scope:
         served = layout.SERVED if self.kind in REQUEST_KINDS else 0
         flags = served | layout.FIRST
         # After a fork the parent's channels are still here, but its file is not this process's to write.
-        for channel, used in [item for item in self.usages.items() if item[0].ring is ring]:
-            channel.add_run(number, used.checkouts, used.queries, used.wait, used.hold, used.needed, used.query_time)
-            self._record(ring, now, number, channel.index, flags, used)
+        used = [spent for spent in sums(self.spent) if spent[0].ring is ring]
+        for channel, checkouts, queries, wait, hold, needed, query_time in used or _NOTHING:
+            alias = layout.NO_ALIAS
+            if channel is not None:
+                alias = channel.index
+                channel.add_run(number, checkouts, queries, wait, hold, needed, query_time)
+            ring.record(
+                layout.REQUEST,
+                alias,
+                layout.OK,
+                flags,
+                number,
+                self.queued,
+                self.id,
+                queries,
+                checkouts,
+                self.started,
+                wait,
+                hold,
+                needed,
+                query_time,
+                now - self.started,
+            )
             flags = served
-        if flags & layout.FIRST:
-            self._record(ring, now, number, layout.NO_ALIAS, flags, _NOTHING)
 
-    def _record(self, ring: Ring, now: int, number: int, alias: int, flags: int, usage: Usage) -> None:
-        ring.record(
-            layout.REQUEST,
-            alias,
-            layout.OK,
-            flags,
-            number,
-            self.queued,
-            self.id,
-            usage.queries,
-            usage.checkouts,
-            self.started,
-            usage.wait,
-            usage.hold,
-            usage.needed,
-            usage.query_time,
-            now - self.started,
+
+_NONE = (0, 0, 0, 0, 0, 0)
+_NOTHING = [(None, *_NONE)]
+
+
+def sums(spent: list[Spent]) -> list[Spent]:
+    """Add up what was used, by alias."""
+    if len(spent) < 2:
+        return spent
+    found: dict[Channel, Spent] = {}
+    for used in spent:
+        channel, checkouts, queries, wait, hold, needed, query_time = found.get(used[0], (used[0], *_NONE))
+        found[channel] = (
+            channel,
+            checkouts + used[1],
+            queries + used[2],
+            wait + used[3],
+            hold + used[4],
+            needed + used[5],
+            query_time + used[6],
         )
+    return list(found.values())
 
-
-_NOTHING = Usage()
 
 current: ContextVar[Scope | None] = ContextVar("pool_doctor_scope", default=None)
 

@@ -122,7 +122,7 @@ PARTS = [
     ),
     *((Recorder, name) for name in ("channel", "note_kind", "opened_ring")),
     *((Ring, name) for name in ("record", "site_of_call")),
-    *((Scope, name) for name in ("end", "rename", "usage")),
+    *((Scope, name) for name in ("end", "rename")),
     *((pools, name) for name in ("describe", "gauge", "is_pool_timeout", "existing_pool")),
 ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -45,3 +46,12 @@ def program(rings: Path) -> Iterator[Callable[..., Program]]:
             return stack.enter_context(Program(name, rings, *arguments))
 
         yield start
+
+
+@pytest.fixture
+def busy_switching() -> Iterator[None]:
+    """Let threads take turns as often as the interpreter can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from typing import TYPE_CHECKING
 
 from pool_doctor.recording.channel import Channel, Description
@@ -12,6 +13,7 @@ from pool_doctor.recording.scope import Scope, current
 from pool_doctor.recording.snapshot import AliasSnapshot, PoolSettings, ProcessSnapshot
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from pool_doctor.recording.checkout import Checkout
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 POOL = PoolSettings(min_size=1, max_size=4, timeout=10.0)
 SITE = "shop/views.py:12 view"
 RING_SIZE = 1024
+THREADS = 16
 
 
 def options(directory: Path, ring_size: int = RING_SIZE, retention: float = 3600.0) -> Options:
@@ -68,6 +71,27 @@ def run(channel: Channel, name: str = "GET orders/", checkouts: int = 1, kind: s
     current.set(scope.outer)
     scope.end(channel.ring)
     return scope
+
+
+def in_threads(work: Callable[[int], None], number: int = THREADS) -> None:
+    """Run work(0), work(1)... in threads that begin together; fail where one fails."""
+    barrier = threading.Barrier(number)
+    failures: list[BaseException] = []
+
+    def one(index: int) -> None:
+        try:
+            barrier.wait()
+            work(index)
+        except BaseException as error:
+            failures.append(error)
+            barrier.abort()
+
+    threads = [threading.Thread(target=one, args=(index,)) for index in range(number)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
 
 
 def read_one(directory: Path, since: float | None = None) -> ProcessSnapshot:

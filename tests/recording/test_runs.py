@@ -49,6 +49,25 @@ def test_a_run_has_its_checkouts_and_when_each_was_needed(recorder: Recorder, ri
     assert found.end >= second.asked + second.wait + second.hold
 
 
+@pytest.mark.parametrize("needs", [1, 2, 3, 4, 7])
+def test_each_need_of_a_checkout_is_read_as_it_was(needs: int, recorder: Recorder, rings: Path) -> None:
+    checkout = check_out(channel_of(recorder))
+    noted = []
+    for _ in range(needs):
+        began = checkout.needed_since = monotonic_ns()
+        checkout.need_ended()
+        noted.append((began, checkout.segments[-1] if checkout.segments else None))
+    checkout.returned()
+    found = image(rings)
+    [run] = runs(found, 0)
+    [read] = run.checkouts
+    assert [start for start, _ in read.needed] == [began for began, _ in noted]
+    assert all(lasted in (None, duration) for (_, duration), (_, lasted) in zip(read.needed, noted, strict=True))
+    assert sum(duration for _, duration in read.needed) == checkout.needed
+    kinds = [record[1] for record in found.records()]
+    assert kinds.count(layout.SEGMENTS) == (0 if needs == 1 else -(-needs // 3))
+
+
 @pytest.mark.parametrize("outcome", [layout.OK, layout.TIMEOUT])
 def test_a_checkout_outside_all_scopes_is_one_event_and_one_run(outcome: int, recorder: Recorder, rings: Path) -> None:
     channel = channel_of(recorder)

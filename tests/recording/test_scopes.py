@@ -14,9 +14,19 @@ import pytest
 
 from pool_doctor.recording import layout, work
 from pool_doctor.recording.image import Image
-from pool_doctor.recording.scope import Scope, current, thread_scope
+from pool_doctor.recording.scope import MANY, Scope, current, sums, thread_scope
 from pool_doctor.recording.work import begin, end, scope
-from tests.recording.driving import channel_of, check_out, query, read_alias, run, since_the_start
+from tests.recording.driving import (
+    THREADS,
+    channel_of,
+    check_out,
+    in_threads,
+    query,
+    read_alias,
+    read_one,
+    run,
+    since_the_start,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -338,13 +348,40 @@ def test_a_request_without_a_checkout_counts_and_a_block_without_one_makes_no_fi
 
 def test_sums_of_a_run_are_those_of_its_checkouts(channel: Channel, rings: Path) -> None:
     ended = run(channel, "GET sums/", checkouts=3)
-    usage = ended.usages[channel]
+    ((_, *_, wait, hold, needed, query_time),) = sums(ended.spent)
     for since in (None, since_the_start(rings)):
         totals = read_alias(rings, since).scopes["GET sums/"]
         assert (totals.requests, totals.checkouts, totals.queries) == (1, 3, 3)
-        sums = [usage.wait, usage.hold, usage.needed, usage.query_time]
-        assert [totals.wait, totals.hold, totals.needed, totals.query_time] == pytest.approx([ns / 1e9 for ns in sums])
+        spent = [ns / 1e9 for ns in (wait, hold, needed, query_time)]
+        assert [totals.wait, totals.hold, totals.needed, totals.query_time] == pytest.approx(spent)
         assert totals.query_time <= totals.needed <= totals.hold
+
+
+def test_sums_of_a_run_that_goes_on_and_on_take_no_more_room(recorder: Recorder, rings: Path) -> None:
+    channels = [channel_of(recorder, alias) for alias in ("default", "other")]
+    with scope("import"):
+        running = current.get()
+        assert running is not None
+        for number in range(4 * MANY):
+            checkout = check_out(channels[number % 4 == 0])
+            query(checkout)
+            checkout.returned()
+        assert len(running.spent) <= MANY
+    for alias, number in (("default", 3 * MANY), ("other", MANY)):
+        totals = read_one(rings).aliases[alias].scopes["import"]
+        assert (totals.requests, totals.checkouts, totals.queries) == (1, number, number)
+
+
+@pytest.mark.usefixtures("busy_switching")
+def test_sums_of_threads_that_share_a_scope_are_added_up_once(channel: Channel, rings: Path) -> None:
+    with scope("import"):
+        context = contextvars.copy_context()
+
+        def work(index: int) -> None:
+            context.copy().run(lambda: [use(channel) for _ in range(MANY)])
+
+        in_threads(work)
+    assert counted(rings) == {"import": (1, THREADS * MANY)}
 
 
 def test_a_collector_hears_of_each_step(channel: Channel) -> None:
