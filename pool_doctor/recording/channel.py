@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING
 from pool_doctor.recording import layout
 from pool_doctor.recording.checkout import Checkout, UnpooledCheckout
 from pool_doctor.recording.histogram import BUCKET_TABLE, BUCKETS, UNIT_BITS, bucket_of
-from pool_doctor.recording.layout import MINUTE_CHECKOUTS, MINUTE_PEAK_IN_USE, MINUTE_PEAK_WAITING, WORD
+from pool_doctor.recording.layout import (
+    MINUTE_CHECKOUTS,
+    MINUTE_PEAK_IN_USE,
+    MINUTE_PEAK_WAITING,
+    TOTAL_CHECKOUTS,
+    TOTAL_HOLD,
+    TOTAL_NEEDED,
+    TOTAL_QUERIES,
+    TOTAL_QUERY_TIME,
+    TOTAL_WAIT,
+    TOTAL_WORDS,
+    WORD,
+)
 from pool_doctor.recording.scope import current, next_id, thread_scope
 
 if TYPE_CHECKING:
@@ -42,10 +54,12 @@ class Channel:
         self.available = base + layout.AVAILABLE
         self.in_use = base + layout.IN_USE
         self.waiting = base + layout.WAITING
+        self._totals = base + layout.TOTALS
         self.heads = [
             layout.head(layout.CHECKOUT, index, layout.OK, flags) for flags in range(layout.CHECKOUT_FLAGS + 1)
         ]
         """How the event of a checkout begins, by its flags."""
+        self.head_of_segments = layout.head(layout.SEGMENTS, index, layout.OK, 0)
         self.unpooled = description.pool is None
         self._checkout_class = UnpooledCheckout if self.unpooled else Checkout
         self._minute_end = 0
@@ -195,14 +209,13 @@ class Channel:
     ) -> None:
         """Add what one ended run used to the sums of its scope name, whose number is ``scope``."""
         cells = self.cells
-        row = self.base + layout.TOTALS + scope * layout.TOTAL_WORDS
-        cells[row + layout.TOTAL_RUNS] += 1
-        cells[row + layout.TOTAL_CHECKOUTS] += checkouts
-        cells[row + layout.TOTAL_QUERIES] += queries
-        cells[row + layout.TOTAL_WAIT] += wait
-        cells[row + layout.TOTAL_HOLD] += hold
-        cells[row + layout.TOTAL_NEEDED] += needed
-        cells[row + layout.TOTAL_QUERY_TIME] += query_time
+        row = self._totals + scope * TOTAL_WORDS
+        cells[row + TOTAL_CHECKOUTS] += checkouts
+        cells[row + TOTAL_QUERIES] += queries
+        cells[row + TOTAL_WAIT] += wait
+        cells[row + TOTAL_HOLD] += hold
+        cells[row + TOTAL_NEEDED] += needed
+        cells[row + TOTAL_QUERY_TIME] += query_time
 
     def _new_peak(self, in_minute: int, ever: int, peak: int) -> None:
         # Another thread may have seen a higher one since the caller looked.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pool_doctor.recording import layout
 from pool_doctor.recording.histogram import BUCKET_TABLE, UNIT_BITS, bucket_of
-from pool_doctor.recording.layout import EVENT_BYTES, OPEN_IDLE_SINCE, SCRATCH_ROW, SOLE
+from pool_doctor.recording.layout import EVENT_BYTES, OPEN_IDLE_SINCE, SCRATCH_ROW, SEGMENT_FIELDS, SOLE
 from pool_doctor.recording.scope import MANY
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from pool_doctor.recording.ring import Ring
     from pool_doctor.recording.scope import Scope
 
-_write_event = layout.CHECKOUT_EVENT.pack_into
-_PADDING = (0,) * layout.SEGMENT_FIELDS
+_write_event = layout.SHORT_EVENT.pack_into
+_PADDING = (0,) * SEGMENT_FIELDS
 
 
 class Checkout:
@@ -115,10 +115,11 @@ class Checkout:
         """Note that the connection is not needed any more: it could go back now."""
         now = monotonic_ns()
         started = self.needed_since
+        lasted = now - started
         self.needed_since = 0
-        self.needed += now - started
-        self.segments += (started, now - started)
-        if len(self.segments) == layout.SEGMENT_FIELDS:
+        self.needed += lasted
+        self.segments += (started, lasted)
+        if len(self.segments) == SEGMENT_FIELDS:
             self.write_segments()
         if self.scope.collector is not None:
             self.scope.collector.segment(self, started, now)
@@ -126,22 +127,28 @@ class Checkout:
     def write_segments(self) -> None:
         """Write the needed segments that were noted since the last time, in one event."""
         segments = self.segments
-        number = len(segments) // 2
-        self.ring.record(
-            layout.SEGMENTS,
-            self.channel.index,
-            layout.OK,
-            0,
+        self.segments = ()
+        self.several = True
+        start, lasted, next_start, next_lasted, last_start, last_lasted = segments + _PADDING[len(segments) :]
+        ring = self.ring
+        number = ring.claim()
+        _write_event(
+            ring.memory,
+            ring.events_at + number % ring.ring_size * EVENT_BYTES,
+            number,
+            self.channel.head_of_segments,
             self.name,
             self.site,
             self.run,
-            number,
-            0,
-            *segments,
-            *_PADDING[len(segments) :],
+            len(segments) // 2,
+            start,
+            lasted,
+            next_start,
+            next_lasted,
+            last_start,
+            last_lasted,
+            number & 0xFFFFFFFF,
         )
-        self.segments = ()
-        self.several = True
 
     def pinned(self, kind: str, site: int) -> None:
         """Note that a statement of this kind, at this line, keeps the connection from going back."""

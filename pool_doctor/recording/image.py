@@ -120,10 +120,9 @@ class Image:
         found: dict[str, ScopeTotals] = {}
         for number, name in enumerate(self.scope_names):
             row = base + layout.TOTALS + number * layout.TOTAL_WORDS
-            if words[row + layout.TOTAL_RUNS]:
-                _, checkouts, queries, *sums, _ = words[row : row + layout.TOTAL_WORDS]
-                requests = max(words[runs + number], words[row + layout.TOTAL_RUNS])
-                totals = ScopeTotals(name, requests, checkouts, queries, *(nanoseconds / 1e9 for nanoseconds in sums))
+            checkouts, queries, *sums = words[row : row + layout.TOTAL_QUERY_TIME + 1]
+            if checkouts:
+                totals = ScopeTotals(name, words[runs + number], checkouts, queries, *(ns / 1e9 for ns in sums))
                 # Long names that differ only in what was cut off are one name to the reader.
                 found.setdefault(name, ScopeTotals(name)).add(totals)
         return found

@@ -49,7 +49,7 @@ OPEN_ALIAS, OPEN_SCOPE, OPEN_SITE, OPEN_IDLE_SINCE, OPEN_PINNED = range(1, 6)
 
 # Sums by scope: one row for each scope name.
 TOTAL_WORDS = 8
-TOTAL_RUNS, TOTAL_CHECKOUTS, TOTAL_QUERIES, TOTAL_WAIT, TOTAL_HOLD, TOTAL_NEEDED, TOTAL_QUERY_TIME = range(7)
+TOTAL_CHECKOUTS, TOTAL_QUERIES, TOTAL_WAIT, TOTAL_HOLD, TOTAL_NEEDED, TOTAL_QUERY_TIME = range(6)
 
 # Peak demand by minute, for one day.
 MINUTE = 60 * 10**9
@@ -89,8 +89,8 @@ ALIAS_WORDS = MINUTE_ROWS + MINUTES * MINUTE_WORDS
 EVENT = struct.Struct("=QBBBBHHIII qqqqqq I".replace(" ", ""))
 EVENT_BYTES = EVENT.size
 
-# The same record, as it is written for a checkout: kind to flags are one number, made once (`head`), and no checkouts.
-CHECKOUT_EVENT = struct.Struct("=QIHHII4x qqqqqq I".replace(" ", ""))
+# The same record without the field for checkouts, as it is written most often: kind to flags are one number (`head`).
+SHORT_EVENT = struct.Struct("=QIHHII4x qqqqqq I".replace(" ", ""))
 
 CHECKOUT = 1  # start, wait, hold, needed, query time, from when on it was needed (after it was there) if it is SOLE
 SEGMENTS = 2  # up to three needed segments of one checkout (how many stands in place of queries): start, duration, ...
