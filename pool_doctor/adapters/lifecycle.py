@@ -108,7 +108,7 @@ class LifecycleMixin(_Base):
             self._note_failure(asked, error)
             raise
         if asked:
-            self._got(asked, at_once=False)
+            self._got(asked)
         return connection
 
     def _close(self) -> None:
@@ -135,12 +135,11 @@ class LifecycleMixin(_Base):
             recorder.failed()
             return 0
 
-    def _got(self, asked: int, *, at_once: bool) -> None:
+    def _got(self, asked: int) -> None:
         try:
-            channel = self._channel or self._find_channel()
+            channel = self._channel
             if channel is not None:
-                site = channel.ring.site_of_call(_ABOVE_CONNECT)
-                self._checkout = channel.got(asked, site, at_once=at_once)
+                self._checkout = channel.got(asked, channel.ring.site_of_call(_ABOVE_CONNECT))
                 if channel.unpooled:
                     self._own_connection = OwnConnection(channel)
         except Exception:

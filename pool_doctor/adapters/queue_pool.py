@@ -29,9 +29,6 @@ class QueuePoolMixin(_Base):
         _aliases.add(self.alias)
         return super().get_new_connection(conn_params)
 
-    def _take_at_once(self) -> Any:
-        return None
-
     def _take(self) -> Any:
         if self.alias not in pool_container:
             return super(LifecycleMixin, self).get_new_connection(self.get_connection_params())

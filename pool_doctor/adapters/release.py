@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
     from pool_doctor.adapters.abandoned import Bound
 
+# How many frames above site_of_call() the caller is at least: _bind() and _cursor() lie between.
+_ABOVE_BIND = 3
+
 _next_serial = itertools.count(1).__next__
 left_to_parent: list[Any] = []
 
@@ -98,7 +101,8 @@ class ReleasingMixin(LifecycleMixin):
             raise
         self._meet(self.connection)
         if getattr(self.connection, "_pool", None) is not None:
-            self._note_bound(self.connection)
+            bound = self._bound
+            bound.connection, bound.checkout, bound.changed = self.connection, self._checkout, False
 
     def _cursor(self, name: str | None = None) -> Any:
         # What hooks into ensure_connection() may run a query: the end of that query does not end the need for this one.
@@ -120,17 +124,25 @@ class ReleasingMixin(LifecycleMixin):
         finally:
             self._connecting = outer
 
+    # This and _return() run for each query: calls are written out where a call would cost as much as its body.
+
     def _bind(self) -> None:
         asked = monotonic_ns()
-        connection = self._take_at_once()
+        pool = self._connection_pools.get(self.alias)
+        connection = pool.at_once() if type(pool) is RecentFirstPool else None
         at_once = connection is not None
-        if not at_once:
+        if connection is None:
             connection = self._wait_for_one()
         self.connection = connection
         self._released = False
         try:
             if recorder.options is not None:
-                self._got(asked, at_once=at_once)
+                try:
+                    channel = self._channel or self._find_channel()
+                    if channel is not None:
+                        self._checkout = channel.got(asked, channel.ring.site_of_call(_ABOVE_BIND), at_once=at_once)
+                except Exception:
+                    recorder.failed()
             if getattr(connection, "_serial", 0) not in self._met:
                 self._introduce(connection)
             elif connection_created.receivers and each_checkout.wanted(self.__class__):
@@ -141,7 +153,8 @@ class ReleasingMixin(LifecycleMixin):
             self._give_up()
             self._released = True
             raise
-        self._note_bound(connection)
+        bound = self._bound
+        bound.connection, bound.checkout, bound.changed = connection, self._checkout, False
 
     def _wait_for_one(self) -> Any:
         asked = self._ask()
@@ -204,12 +217,6 @@ class ReleasingMixin(LifecycleMixin):
             serial = physical._serial = _next_serial()  # noqa: SLF001 - as the pool itself marks its connections
         self._met.add(serial)
 
-    def _note_bound(self, connection: Any) -> None:
-        bound = self._bound
-        bound.connection = connection
-        bound.checkout = self._checkout
-        bound.changed = False
-
     def _configure_role(self, connection: Any) -> bool:
         # Django composes the statement with a cursor of the wrapper, which in the pool's thread waits for the pool.
         role = self.settings_dict["OPTIONS"].get("assume_role")
@@ -250,11 +257,17 @@ class ReleasingMixin(LifecycleMixin):
 
     def _return(self, connection: Any, pool: Any, *, released: bool = False) -> None:
         """Give the connection back; ``released`` says whether the logical connection goes on without it."""
-        channel = self._channel
+        channel, checkout = self._channel, self._checkout
+        self._checkout = None
         try:
             # First, because another thread may have the connection before _put() returns.
-            self._end_checkout()
+            if checkout is not None:
+                checkout.returned()
+        except Exception:
+            recorder.failed()
         finally:
+            self._open_cursors.clear()
+            self._pinned_by = ""
             self.connection = None
             self._bound.connection = None
             self._released = released
@@ -265,8 +278,8 @@ class ReleasingMixin(LifecycleMixin):
                     self._put(connection, pool)
                 raise
         if channel is not None:
-            size, available = pools.gauge(pool)
-            channel.sized(size, available)
+            cells = channel.cells
+            cells[channel.size], cells[channel.available] = pools.gauge(pool)
 
     def _close(self) -> None:
         self._released = False
@@ -316,12 +329,7 @@ class ReleasingMixin(LifecycleMixin):
             physical.close()
             raise
 
-    # The psycopg pool; other pools do these four otherwise.
-
-    def _take_at_once(self) -> Any:
-        """Return a connection that is at hand, or None where one has to be waited for."""
-        pool = self._connection_pools.get(self.alias)
-        return pool.at_once() if type(pool) is RecentFirstPool else None
+    # The psycopg pool; other pools do these three otherwise.
 
     def _take(self) -> Any:
         pool = self._connection_pools.get(self.alias) or self.pool

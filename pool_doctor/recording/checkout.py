@@ -229,7 +229,7 @@ class Checkout:
             scope.spent += ((channel, 1, self.queries, wait, hold, needed, self.query_time),)
             scope.open.discard(self)
             if len(scope.spent) > MANY:
-                scope.add_up()
+                scope.add_up(ring)
             if scope.collector is not None:
                 scope.collector.returned(self, now)
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 REQUEST_KINDS = frozenset({"wsgi", "asgi"})
 
+_write_event = layout.EVENT.pack_into
+
 next_id = itertools.count(1).__next__
 """Numbers runs. A file keeps the low 32 bits."""
 _NUMBERS = re.compile(r"[-_ ]?\d+([-_]\d+)*$")
@@ -92,14 +94,14 @@ class Scope:
         for checkout in tuple(self.open):
             checkout.rename()
 
-    def add_up(self) -> None:
+    def add_up(self, ring: Ring) -> None:
         """Make one of many uses, in a scope that runs on and on."""
         # Each is taken out by one thread, whichever others are here too.
         taken: list[Spent] = []
         with suppress(IndexError):
             for _ in range(MANY):
                 taken.append(self.spent.pop())  # noqa: PERF401 - what was taken before the error counts
-        self.spent += sums(taken)
+        self.spent += sums(taken, ring)
 
     def end(self, ring: Ring | None) -> None:
         """Write the sums of this run to the ring, once. What is still open counts as far as it got.
@@ -126,16 +128,16 @@ class Scope:
         ring.cells[ring.runs + number] += 1
         served = layout.SERVED if self.kind in REQUEST_KINDS else 0
         flags = served | layout.FIRST
-        # After a fork the parent's channels are still here, but its file is not this process's to write.
-        used = [spent for spent in sums(self.spent) if spent[0].ring is ring]
-        for channel, checkouts, queries, wait, hold, needed, query_time in used or _NOTHING:
-            alias = layout.NO_ALIAS
+        for channel, checkouts, queries, wait, hold, needed, query_time in sums(self.spent, ring) or _NOTHING:
             if channel is not None:
-                alias = channel.index
                 channel.add_run(number, checkouts, queries, wait, hold, needed, query_time)
-            ring.record(
+            event = ring.claim()
+            _write_event(
+                ring.memory,
+                ring.events_at + event % ring.ring_size * layout.EVENT_BYTES,
+                event,
                 layout.REQUEST,
-                alias,
+                layout.NO_ALIAS if channel is None else channel.index,
                 layout.OK,
                 flags,
                 number,
@@ -149,6 +151,7 @@ class Scope:
                 needed,
                 query_time,
                 now - self.started,
+                event & 0xFFFFFFFF,
             )
             flags = served
 
@@ -157,22 +160,23 @@ _NONE = (0, 0, 0, 0, 0, 0)
 _NOTHING = [(None, *_NONE)]
 
 
-def sums(spent: list[Spent]) -> list[Spent]:
-    """Add up what was used, by alias."""
-    if len(spent) < 2:
+def sums(spent: list[Spent], ring: Ring) -> list[Spent]:
+    """Add up what was used, by alias; without that of a parent process, whose file is not this one's to write."""
+    if not spent or (len(spent) == 1 and spent[0][0].ring is ring):
         return spent
     found: dict[Channel, Spent] = {}
     for used in spent:
-        channel, checkouts, queries, wait, hold, needed, query_time = found.get(used[0], (used[0], *_NONE))
-        found[channel] = (
-            channel,
-            checkouts + used[1],
-            queries + used[2],
-            wait + used[3],
-            hold + used[4],
-            needed + used[5],
-            query_time + used[6],
-        )
+        if used[0].ring is ring:
+            channel, checkouts, queries, wait, hold, needed, query_time = found.get(used[0], (used[0], *_NONE))
+            found[channel] = (
+                channel,
+                checkouts + used[1],
+                queries + used[2],
+                wait + used[3],
+                hold + used[4],
+                needed + used[5],
+                query_time + used[6],
+            )
     return list(found.values())
 
 

@@ -348,7 +348,7 @@ def test_a_request_without_a_checkout_counts_and_a_block_without_one_makes_no_fi
 
 def test_sums_of_a_run_are_those_of_its_checkouts(channel: Channel, rings: Path) -> None:
     ended = run(channel, "GET sums/", checkouts=3)
-    ((_, *_, wait, hold, needed, query_time),) = sums(ended.spent)
+    ((_, *_, wait, hold, needed, query_time),) = sums(ended.spent, channel.ring)
     for since in (None, since_the_start(rings)):
         totals = read_alias(rings, since).scopes["GET sums/"]
         assert (totals.requests, totals.checkouts, totals.queries) == (1, 3, 3)
