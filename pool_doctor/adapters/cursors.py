@@ -48,7 +48,8 @@ class FollowedCursor(_Base):
             elif known:
                 db.cursor_closed(cursor)
 
-    def _execute(self, sql: Any, params: Any, many: Any = False, context: Any = None) -> Any:
+    # Django's own method ignores all but two arguments. To pass on what may follow the four that it gives is dear.
+    def _execute(self, sql: Any, params: Any, many: Any = False, context: Any = None, *_ignored: Any) -> Any:
         try:
             if sql not in session.harmless:
                 self._look_at(sql)

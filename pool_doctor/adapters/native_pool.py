@@ -29,7 +29,7 @@ class RecentFirstPool(ConnectionPool[Connection[Any]]):
     """
 
     _ordinary = False
-    """Whether nothing is to be logged or reset, as far as the last getconn() saw."""
+    """Whether nothing is to be logged or reset, as far as the last at_once() saw."""
     _drained_at = 0.0  # psycopg_pool before 3.3 does not drain
 
     def getconn(self, timeout: float | None = None) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from dj_db_conn_pool.core import pool_container
 
@@ -22,6 +22,8 @@ _aliases: set[str] = set()
 
 class QueuePoolMixin(_Base):
     """Takes, gives and knows connections as that pool does. Mix it in before ReleasingMixin."""
+
+    _connection_pools: ClassVar[dict[str, Any]] = {}  # none of an engine that had the alias before
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         if self._handed_over is not None:

@@ -21,7 +21,7 @@ from psycopg import sql
 from psycopg.pq import TransactionStatus
 
 from pool_doctor.adapters import pools
-from pool_doctor.adapters.abandoned import collector, reaper
+from pool_doctor.adapters.abandoned import collector, give_back, reaper
 from pool_doctor.adapters.lifecycle import LifecycleMixin, _wrappers
 from pool_doctor.adapters.native_pool import RecentFirstPool, recent_first
 from pool_doctor.adapters.receivers import each_checkout
@@ -130,9 +130,10 @@ class ReleasingMixin(LifecycleMixin):
         asked = monotonic_ns()
         pool = self._connection_pools.get(self.alias)
         connection = pool.at_once() if type(pool) is RecentFirstPool else None
-        at_once = connection is not None
+        waited = 0
         if connection is None:
-            connection = self._wait_for_one()
+            waited = self._ask()
+            connection = self._wait_for_one(waited)
         self.connection = connection
         self._released = False
         try:
@@ -140,7 +141,7 @@ class ReleasingMixin(LifecycleMixin):
                 try:
                     channel = self._channel or self._find_channel()
                     if channel is not None:
-                        self._checkout = channel.got(asked, channel.ring.site_of_call(_ABOVE_BIND), at_once=at_once)
+                        self._checkout = channel.got(asked, channel.ring.site_of_call(_ABOVE_BIND), at_once=not waited)
                 except Exception:
                     recorder.failed()
             if getattr(connection, "_serial", 0) not in self._met:
@@ -156,8 +157,7 @@ class ReleasingMixin(LifecycleMixin):
         bound = self._bound
         bound.connection, bound.checkout, bound.changed = connection, self._checkout, False
 
-    def _wait_for_one(self) -> Any:
-        asked = self._ask()
+    def _wait_for_one(self, asked: int) -> Any:
         try:
             return self._take()
         except BaseException as error:
@@ -208,7 +208,23 @@ class ReleasingMixin(LifecycleMixin):
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         if self._handed_over is not None:  # recorded already
             return super(LifecycleMixin, self).get_new_connection(conn_params)
-        return super().get_new_connection(conn_params)
+        pool = self.pool
+        if pool is None:
+            return super().get_new_connection(conn_params)
+        # What Django does with a new connection may be interrupted, and would lose what came from the pool.
+        asked = self._ask()
+        connection = self._wait_for_one(asked)
+        try:
+            self._handed_over = _HandedOver(connection)
+            if asked:
+                self._got(asked)
+            return self.get_new_connection(conn_params)
+        except BaseException:
+            self._end_checkout()
+            self._put(connection, pool)
+            raise
+        finally:
+            self._handed_over = None
 
     def _meet(self, connection: Any) -> None:
         physical = self._physical(connection)
@@ -260,14 +276,14 @@ class ReleasingMixin(LifecycleMixin):
         channel, checkout = self._channel, self._checkout
         self._checkout = None
         try:
+            self._open_cursors.clear()
+            self._pinned_by = ""
             # First, because another thread may have the connection before _put() returns.
             if checkout is not None:
                 checkout.returned()
         except Exception:
             recorder.failed()
         finally:
-            self._open_cursors.clear()
-            self._pinned_by = ""
             self.connection = None
             self._bound.connection = None
             self._released = released
@@ -297,7 +313,11 @@ class ReleasingMixin(LifecycleMixin):
 
     def close(self) -> None:
         """End the logical connection, and give a bound physical one back."""
-        super().close()
+        try:
+            super().close()
+        finally:
+            if self.connection is None and self._bound.connection is not None:  # interrupted: Django has forgotten it
+                give_back(self._bound)
         if self._released:
             self._released = False
             if self.in_atomic_block:

@@ -40,8 +40,10 @@ _PLUMBING = tuple(
 APPLICATION, LIBRARY, PLUMBING = range(3)
 
 # Files that were ranked already.
-_plumbing: set[str] = set()
 _application: set[str] = set()
+_library: set[str] = set()
+_plumbing: set[str] = set()
+_files = {APPLICATION: _application, LIBRARY: _library, PLUMBING: _plumbing}
 
 
 def rank(filename: str) -> int:
@@ -90,14 +92,13 @@ def _search(frame: FrameType | None) -> FrameType | None:
     library = None
     while frame is not None:
         filename = frame.f_code.co_filename
-        found = rank(filename)
-        if found == APPLICATION:
-            _application.add(filename)
+        if filename in _application:
             return frame
-        if found == PLUMBING:
-            _plumbing.add(filename)
-        elif library is None:
-            library = frame
+        if filename in _library:
+            library = library or frame
+        elif filename not in _plumbing:
+            _files[rank(filename)].add(filename)
+            continue
         frame = frame.f_back
     return library
 

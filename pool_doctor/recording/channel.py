@@ -22,7 +22,7 @@ from pool_doctor.recording.layout import (
     TOTAL_WORDS,
     WORD,
 )
-from pool_doctor.recording.scope import current, next_id, thread_scope
+from pool_doctor.recording.scope import NONE, current, next_id, thread_scope
 
 if TYPE_CHECKING:
     from pool_doctor.recording.ring import Ring
@@ -160,7 +160,7 @@ class Channel:
         checkout.row = row = rows.pop() if rows else layout.SCRATCH_ROW
         _write_open_row(ring.memory, row * WORD, now, self.index, name, site, now, 0, 0, now)
         checkout.closed = False
-        # Last, because from here on another thread that ends or renames the scope may come across it.
+        # Last, because from here on another thread that ends the scope may come across it.
         if scope.ended:
             checkout.run = next_id() & 0xFFFFFFFF
             checkout.alone = layout.ALONE
@@ -199,7 +199,10 @@ class Channel:
             self.add_run(number, 1, 0, wait, 0, 0, 0)
         else:
             run, alone = scope.id, 0
-            scope.spent.append((self, 1, 0, wait, 0, 0, 0))
+            # No call between these lines: see Scope.settle.
+            spent = scope.spent
+            checkouts, queries, waits, hold, needed, query_time = spent[self] if self in spent else NONE  # noqa: SIM401
+            spent[self] = (checkouts + 1, queries, waits + wait, hold, needed, query_time)
         self.ring.record(layout.CHECKOUT, self.index, outcome, alone, number, site, run, 0, 0, asked, wait, 0, 0, 0, 0)
         if scope.collector is not None:
             scope.collector.failed(self, site, asked, now, outcome)

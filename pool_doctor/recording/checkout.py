@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from pool_doctor.recording import layout
 from pool_doctor.recording.histogram import BUCKET_TABLE, UNIT_BITS, bucket_of
 from pool_doctor.recording.layout import EVENT_BYTES, OPEN_IDLE_SINCE, SCRATCH_ROW, SEGMENT_FIELDS, SOLE
-from pool_doctor.recording.scope import MANY
 
 if TYPE_CHECKING:
     from pool_doctor.recording.channel import Channel
@@ -185,7 +184,11 @@ class Checkout:
         since = self.since
         wait = since - self.asked
         hold = now - since
-        flags, needed, after = (SOLE, hold, 0) if self.needed_since == since else self._needed()
+        if self.needed_since == since:
+            flags, needed, after = SOLE, hold, 0
+            self.needed, self.needed_since = hold, 0
+        else:
+            flags, needed, after = self._needed()
         channel = self.channel
         ring = self.ring
         cells = ring.cells
@@ -225,11 +228,7 @@ class Checkout:
             cells[ring.runs + self.name] += 1
             channel.add_run(self.name, 1, self.queries, wait, hold, needed, self.query_time)
         else:
-            # No call between these two: a thread that ends the scope finds it in one of them.
-            scope.spent += ((channel, 1, self.queries, wait, hold, needed, self.query_time),)
-            scope.open.discard(self)
-            if len(scope.spent) > MANY:
-                scope.add_up(ring)
+            scope.settle(self, wait, hold, needed)
             if scope.collector is not None:
                 scope.collector.returned(self, now)
 
@@ -246,9 +245,8 @@ class Checkout:
 
     def settle_open(self, now: int) -> None:
         """Add what was used until now to the sums of the scope, which ends before the connection goes back."""
-        wait, hold = self.since - self.asked, now - self.since
         needed = self.needed + (now - self.needed_since if self.needed_since else 0)
-        self.scope.spent.append((self.channel, 1, self.queries, wait, hold, needed, self.query_time))
+        self.scope.settle(self, self.since - self.asked, now - self.since, needed)
 
 
 class UnpooledCheckout(Checkout):

@@ -9,7 +9,6 @@ import itertools
 import os
 import re
 import threading
-from contextlib import suppress
 from contextvars import ContextVar
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Protocol
@@ -61,11 +60,10 @@ class Collector(Protocol):
         """Note that a checkout ended without a connection."""
 
 
-Spent = tuple["Channel", int, int, int, int, int, int]
-"""What was used of one alias: checkouts, queries; wait, hold, needed and query time in nanoseconds."""
+Spent = tuple[int, int, int, int, int, int]
+"""What was used of one alias: checkouts and queries; wait, hold, needed and query time in nanoseconds."""
 
-MANY = 256
-"""So many uses of a scope are added up before it ends."""
+NONE: Spent = (0, 0, 0, 0, 0, 0)
 
 
 class Scope:
@@ -83,7 +81,7 @@ class Scope:
         self.queued = layout.UNKNOWN_QUEUED
         """How long it had waited for a thread before, in milliseconds."""
         self.open: set[Checkout] = set()
-        self.spent: list[Spent] = []
+        self.spent: dict[Channel, Spent] = {}
         self.collector: Collector | None = outer.collector if outer is not None else None
         self.at_end: list[Callable[[], None]] = []
         """Called when the scope ends, before its sums are written."""
@@ -94,14 +92,21 @@ class Scope:
         for checkout in tuple(self.open):
             checkout.rename()
 
-    def add_up(self, ring: Ring) -> None:
-        """Make one of many uses, in a scope that runs on and on."""
-        # Each is taken out by one thread, whichever others are here too.
-        taken: list[Spent] = []
-        with suppress(IndexError):
-            for _ in range(MANY):
-                taken.append(self.spent.pop())  # noqa: PERF401 - what was taken before the error counts
-        self.spent += sums(taken, ring)
+    def settle(self, checkout: Checkout, wait: int, hold: int, needed: int) -> None:
+        """Add an open checkout to the sums, once: when it ends or when the scope does, whichever comes first."""
+        if checkout in self.open:
+            # No call but the last: another thread may end the scope, or settle a checkout of its own.
+            channel, spent = checkout.channel, self.spent
+            checkouts, queries, waits, holds, needs, query_time = spent[channel] if channel in spent else NONE  # noqa: SIM401
+            spent[channel] = (
+                checkouts + 1,
+                queries + checkout.queries,
+                waits + wait,
+                holds + hold,
+                needs + needed,
+                query_time + checkout.query_time,
+            )
+            self.open.discard(checkout)
 
     def end(self, ring: Ring | None) -> None:
         """Write the sums of this run to the ring, once. What is still open counts as far as it got.
@@ -115,7 +120,7 @@ class Scope:
         self.ended = True
         now = monotonic_ns()
         for checkout in tuple(self.open):
-            # One that is closed and still here is on its way back in another thread, and not added up yet.
+            # One that is closed and still here is on its way back in another thread.
             if checkout.channel.description.pool is None and not checkout.closed:
                 checkout.returned()
             else:
@@ -128,9 +133,12 @@ class Scope:
         ring.cells[ring.runs + number] += 1
         served = layout.SERVED if self.kind in REQUEST_KINDS else 0
         flags = served | layout.FIRST
-        for channel, checkouts, queries, wait, hold, needed, query_time in sums(self.spent, ring) or _NOTHING:
+        # After a fork the parent's channels are still here, but its file is not this process's to write.
+        used = [(channel, spent) for channel, spent in tuple(self.spent.items()) if channel.ring is ring]
+        for channel, spent in used or _NOTHING:
             if channel is not None:
-                channel.add_run(number, checkouts, queries, wait, hold, needed, query_time)
+                channel.add_run(number, *spent)
+            checkouts, queries, wait, hold, needed, query_time = spent
             event = ring.claim()
             _write_event(
                 ring.memory,
@@ -156,28 +164,7 @@ class Scope:
             flags = served
 
 
-_NONE = (0, 0, 0, 0, 0, 0)
-_NOTHING = [(None, *_NONE)]
-
-
-def sums(spent: list[Spent], ring: Ring) -> list[Spent]:
-    """Add up what was used, by alias; without that of a parent process, whose file is not this one's to write."""
-    if not spent or (len(spent) == 1 and spent[0][0].ring is ring):
-        return spent
-    found: dict[Channel, Spent] = {}
-    for used in spent:
-        if used[0].ring is ring:
-            channel, checkouts, queries, wait, hold, needed, query_time = found.get(used[0], (used[0], *_NONE))
-            found[channel] = (
-                channel,
-                checkouts + used[1],
-                queries + used[2],
-                wait + used[3],
-                hold + used[4],
-                needed + used[5],
-                query_time + used[6],
-            )
-    return list(found.values())
+_NOTHING = [(None, NONE)]
 
 
 current: ContextVar[Scope | None] = ContextVar("pool_doctor_scope", default=None)

@@ -98,14 +98,26 @@ class Interrupt:
             sys.setprofile(None)
 
 
+def close_with_an_open_cursor(used: Database) -> None:
+    """Close a connection that is needed."""
+    cursor = used.connection.cursor()
+    cursor.execute("SELECT 1")
+    used.connection.close()
+
+
 @pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnraisableExceptionWarning"
 )  # raised in a callback of a weak reference
-@pytest.mark.parametrize("kind", ["query", "transaction"])
+@pytest.mark.parametrize("kind", ["query", "transaction", "close"])
 def test_a_signal_at_any_moment(server: RestartableServer, django_db_blocker: Any, kind: str) -> None:
     pool = {"min_size": 1, "max_size": 1, "timeout": 20.0}
     with django_db_blocker.unblock(), database("moments", server.url, RELEASING, pool=pool) as used:
-        work = {"query": lambda: used.query("SELECT 1"), "transaction": lambda: write_atomic(used, "atomic")}[kind]
+        works = {
+            "query": lambda: used.query("SELECT 1"),
+            "transaction": lambda: write_atomic(used, "atomic"),
+            "close": lambda: close_with_an_open_cursor(used),
+        }
+        work = works[kind]
         for number in itertools.count():
             work()
             interrupt = Interrupt(number)

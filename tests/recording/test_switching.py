@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pool_doctor.recording import layout
+from pool_doctor.recording.image import Image
+from pool_doctor.recording.runs import runs
 from pool_doctor.recording.scope import Scope, current
 from tests.recording.driving import POOL, channel_of, check_out, query, read_one, run, since_the_start, started
 
@@ -114,6 +116,32 @@ def test_another_thread_of_the_scope_ends_or_renames_it(rings: Path, what: str, 
             assert place > 20
             return
     pytest.fail(f"a checkout has more than {PLACES} places")
+
+
+@pytest.mark.parametrize("checkouts", [1, 2])
+def test_another_thread_returns_while_the_scope_ends(rings: Path, checkouts: int) -> None:
+    for place in range(PLACES):
+        recorder = started(rings / str(place))
+        channel = channel_of(recorder)
+        scope = Scope("GET one/", "wsgi")
+        current.set(scope)
+        kept = [check_out(channel) for _ in range(checkouts)]
+
+        def give_back(kept: list[Checkout] = kept) -> None:
+            for checkout in kept:
+                checkout.returned()
+
+        reached = switched(lambda: scope.end(channel.ring), give_back, place)  # noqa: B023
+        give_back()
+        current.set(None)
+        image = Image(channel.ring.path.read_bytes())
+        assert [(len(run.checkouts), run.ended) for run in runs(image, 0)] == [(checkouts, True)]
+        assert image.alias(0, alive=True).scopes["GET one/"].checkouts == checkouts
+        recorder.stop()
+        if not reached:
+            assert place > 5
+            return
+    pytest.fail(f"the end of a scope has more than {PLACES} places")
 
 
 def test_peaks_never_go_down(rings: Path) -> None:
