@@ -211,6 +211,9 @@ class ReleasingMixin(LifecycleMixin):
         pool = self.pool
         if pool is None:
             return super().get_new_connection(conn_params)
+        self._end_checkout()
+        if self._bound.connection is not None:  # dropped without close()
+            give_back(self._bound)
         # What Django does with a new connection may be interrupted, and would lose what came from the pool.
         asked = self._ask()
         connection = self._wait_for_one(asked)

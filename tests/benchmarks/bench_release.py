@@ -6,7 +6,8 @@ Work: a raw `SELECT 1`, and an ORM query that returns one row, in one thread, on
 way runs in a process of its own that lives for the whole run; each round asks them all in turn, in an order that
 changes. The tables show microseconds a query: quartiles over rounds, and what is added over the held connection in the
 same round. Beside the time that passes stands the CPU time of the process, which other work on the machine and the
-server's own time do not touch.
+server's own time do not touch. The lines that begin with "least" are not engines to use: they say what nothing can stay
+below that does this in Python (floor.py).
 
 The server is that of DATABASE_URL, else one of the run's own. The peer is django-pg-real-pool, of the dependency group
 `benchmark`.
@@ -52,6 +53,9 @@ VARIANTS = {
     "pool_doctor, recording": (OURS, True, "itself"),
     "pool_doctor, recording, in no scope": (OURS, True, "itself, no scope"),
     "pool_doctor, not recording": (OURS, False, "itself"),
+    "least: held, observed": (STOCK, False, "never"),
+    "least: given back, recorded": (STOCK, False, "itself"),
+    "least: given back": (STOCK, False, "itself"),
 }
 POOL = {"min_size": 4, "max_size": 4}
 
@@ -72,6 +76,7 @@ def serve(name: str) -> None:
             POOL_DOCTOR={"DIRECTORY": directory},
         )
         django.setup()
+        change_engine(name)
         works = {"raw": raw_queries, "orm": orm_queries}
         block = scope_of(recording=recording and given_back != "itself, no scope")
         print("ready", flush=True)
@@ -83,6 +88,22 @@ def serve(name: str) -> None:
                 works[kind](int(count), close=given_back == "close")
                 seconds, work = time.perf_counter() - began, time.process_time() - worked
             print(seconds, work, flush=True)
+
+
+def change_engine(name: str) -> None:
+    """Make Django's engine what the name says, where it stands for no engine of its own."""
+    if not name.startswith("least: "):
+        return
+    from django.db import connection
+
+    from tests.benchmarks import floor
+
+    connection.ensure_connection()
+    connection.close()
+    if name.endswith("observed"):
+        floor.follow()
+    else:
+        floor.release(record=name.endswith("recorded"))
 
 
 def scope_of(*, recording: bool) -> Callable[[], AbstractContextManager[Any]]:

@@ -57,6 +57,13 @@ def test_connections_past_their_lifetime_are_replaced(configure: Callable[..., D
     assert stats(database)["pool_size"] == 1
 
 
+def test_a_connection_that_is_dropped_without_close_goes_back(db1: Database) -> None:
+    db1.connection.ensure_connection()
+    db1.connection.connection = None
+    assert db1.query() == (1,)
+    db1.whole()
+
+
 def test_waiting_clients_are_served_in_order(db1: Database) -> None:
     order: list[int] = []
     threads = []
