@@ -133,7 +133,11 @@ class ReleasingMixin(LifecycleMixin):
         waited = 0
         if connection is None:
             waited = self._ask()
-            connection = self._wait_for_one(waited)
+            try:
+                connection = self._take()
+            except BaseException as error:
+                self._note_failure(waited, error)
+                raise
         self.connection = connection
         self._released = False
         try:
@@ -156,13 +160,6 @@ class ReleasingMixin(LifecycleMixin):
             raise
         bound = self._bound
         bound.connection, bound.checkout, bound.changed = connection, self._checkout, False
-
-    def _wait_for_one(self, asked: int) -> Any:
-        try:
-            return self._take()
-        except BaseException as error:
-            self._note_failure(asked, error)
-            raise
 
     def _introduce(self, connection: Any) -> None:
         """Run Django's connect sequence for a physical connection that this wrapper meets for the first time."""
@@ -212,19 +209,24 @@ class ReleasingMixin(LifecycleMixin):
         if pool is None:
             return super().get_new_connection(conn_params)
         self._end_checkout()
-        if self._bound.connection is not None:  # dropped without close()
+        if self.connection is None and self._bound.connection is not None:  # dropped without close()
             give_back(self._bound)
         # What Django does with a new connection may be interrupted, and would lose what came from the pool.
+        taken = None
         asked = self._ask()
-        connection = self._wait_for_one(asked)
         try:
-            self._handed_over = _HandedOver(connection)
-            if asked:
-                self._got(asked)
-            return self.get_new_connection(conn_params)
-        except BaseException:
+            taken = self._take()
+            self._handed_over = _HandedOver(taken)
+            connection = super(LifecycleMixin, self).get_new_connection(conn_params)
+            waited, asked = asked, 0
+            if waited:
+                self._got(waited)
+            return connection
+        except BaseException as error:
+            self._note_failure(asked, error)
             self._end_checkout()
-            self._put(connection, pool)
+            if taken is not None:
+                self._put(taken, pool)
             raise
         finally:
             self._handed_over = None
@@ -437,7 +439,9 @@ class ReleasingMixin(LifecycleMixin):
     def leave_to_parent(self) -> None:
         """Let go of what belongs to the parent process, whose sockets this child must not touch."""
         connection = self.connection
-        if getattr(connection, "_pool", None) is not None:
+        if getattr(connection, "_pool", None) is None:
+            connection = self._bound.connection  # one that was dropped without close()
+        if connection is not None:
             silence(self._physical(connection))
             left_to_parent.append(connection)
             self._bound.connection = None

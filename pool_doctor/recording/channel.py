@@ -22,7 +22,7 @@ from pool_doctor.recording.layout import (
     TOTAL_WORDS,
     WORD,
 )
-from pool_doctor.recording.scope import NONE, current, next_id, thread_scope
+from pool_doctor.recording.scope import current, next_id, thread_scope
 
 if TYPE_CHECKING:
     from pool_doctor.recording.ring import Ring
@@ -199,10 +199,9 @@ class Channel:
             self.add_run(number, 1, 0, wait, 0, 0, 0)
         else:
             run, alone = scope.id, 0
-            # No call between these lines: see Scope.settle.
-            spent = scope.spent
-            checkouts, queries, waits, hold, needed, query_time = spent[self] if self in spent else NONE  # noqa: SIM401
-            spent[self] = (checkouts + 1, queries, waits + wait, hold, needed, query_time)
+            spent = scope.sums(self)
+            spent[0] += 1
+            spent[2] += wait
         self.ring.record(layout.CHECKOUT, self.index, outcome, alone, number, site, run, 0, 0, asked, wait, 0, 0, 0, 0)
         if scope.collector is not None:
             scope.collector.failed(self, site, asked, now, outcome)

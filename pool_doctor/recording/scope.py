@@ -60,12 +60,6 @@ class Collector(Protocol):
         """Note that a checkout ended without a connection."""
 
 
-Spent = tuple[int, int, int, int, int, int]
-"""What was used of one alias: checkouts and queries; wait, hold, needed and query time in nanoseconds."""
-
-NONE: Spent = (0, 0, 0, 0, 0, 0)
-
-
 class Scope:
     """One run of a named piece of work."""
 
@@ -81,7 +75,8 @@ class Scope:
         self.queued = layout.UNKNOWN_QUEUED
         """How long it had waited for a thread before, in milliseconds."""
         self.open: set[Checkout] = set()
-        self.spent: dict[Channel, Spent] = {}
+        self.spent: dict[Channel, list[int]] = {}
+        """What was used of each alias: checkouts, queries; wait, hold, needed and query time in nanoseconds."""
         self.collector: Collector | None = outer.collector if outer is not None else None
         self.at_end: list[Callable[[], None]] = []
         """Called when the scope ends, before its sums are written."""
@@ -94,19 +89,23 @@ class Scope:
 
     def settle(self, checkout: Checkout, wait: int, hold: int, needed: int) -> None:
         """Add an open checkout to the sums, once: when it ends or when the scope does, whichever comes first."""
+        spent = self.sums(checkout.channel)
         if checkout in self.open:
-            # No call but the last: another thread may end the scope, or settle a checkout of its own.
-            channel, spent = checkout.channel, self.spent
-            checkouts, queries, waits, holds, needs, query_time = spent[channel] if channel in spent else NONE  # noqa: SIM401
-            spent[channel] = (
-                checkouts + 1,
-                queries + checkout.queries,
-                waits + wait,
-                holds + hold,
-                needs + needed,
-                query_time + checkout.query_time,
-            )
+            # No call but the last, and nothing new that the garbage collector would look at: another thread may end the
+            # scope, or settle a checkout of its own.
+            spent[0] += 1
+            spent[1] += checkout.queries
+            spent[2] += wait
+            spent[3] += hold
+            spent[4] += needed
+            spent[5] += checkout.query_time
             self.open.discard(checkout)
+
+    def sums(self, channel: Channel) -> list[int]:
+        """Return the sums of one alias."""
+        if channel not in self.spent:
+            self.spent.setdefault(channel, [0] * 6)
+        return self.spent[channel]
 
     def end(self, ring: Ring | None) -> None:
         """Write the sums of this run to the ring, once. What is still open counts as far as it got.
@@ -134,11 +133,11 @@ class Scope:
         served = layout.SERVED if self.kind in REQUEST_KINDS else 0
         flags = served | layout.FIRST
         # After a fork the parent's channels are still here, but its file is not this process's to write.
-        used = [(channel, spent) for channel, spent in tuple(self.spent.items()) if channel.ring is ring]
+        used = [(channel, spent) for channel, spent in tuple(self.spent.items()) if spent[0] and channel.ring is ring]
         for channel, spent in used or _NOTHING:
-            if channel is not None:
-                channel.add_run(number, *spent)
             checkouts, queries, wait, hold, needed, query_time = spent
+            if channel is not None:
+                channel.add_run(number, checkouts, queries, wait, hold, needed, query_time)
             event = ring.claim()
             _write_event(
                 ring.memory,
@@ -164,7 +163,7 @@ class Scope:
             flags = served
 
 
-_NOTHING = [(None, NONE)]
+_NOTHING = [(None, [0] * 6)]
 
 
 current: ContextVar[Scope | None] = ContextVar("pool_doctor_scope", default=None)

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 import django
 from django.db.backends.postgresql.base import DatabaseWrapper
 from django.db.backends.utils import CursorWrapper
-from psycopg_pool import ConnectionPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -107,7 +106,7 @@ class ReleasingCursor(CursorWrapper):
         self.cursor.close()
         db = self.db
         connection, db.connection = db.connection, None
-        connection._pool.putconn(connection)
+        give(connection)
 
 
 class RecordingCursor(TimedCursor):
@@ -128,7 +127,24 @@ class RecordingCursor(TimedCursor):
         write_event(
             memory, at, number, 1, 1, state.line, 1, 1, state.asked, wait, hold, hold, state.query_time, 0, number
         )
-        connection._pool.putconn(connection)
+        give(connection)
+
+
+def take_from(pool: Any) -> Any:
+    """Return the idle connection that came back last."""
+    with pool._lock:
+        connection = pool._pool.pop()
+        connection._pool = pool
+    return connection
+
+
+def give(connection: Any) -> None:
+    """Give a connection back that is in no transaction."""
+    pool = connection._pool
+    if not connection.pgconn.transaction_status:
+        with pool._lock:
+            connection._pool = None
+            pool._pool.append(connection)
 
 
 def line_of_call(depth: int) -> int:
@@ -149,22 +165,18 @@ def release(*, record: bool) -> None:
             pool = self._connection_pools[self.alias]
             if record:
                 state.asked = monotonic_ns()
-                self.connection = pool.getconn()
+                self.connection = take_from(pool)
                 state.since = since = monotonic_ns()
                 state.query_time = 0
                 cells[IN_USE] += 1
                 state.line = line = line_of_call(2)
                 write_row(memory, ROW * 8, since, 0, 1, line, since, 0, 0, since)
             else:
-                self.connection = pool.getconn()
+                self.connection = take_from(pool)
         return stock_cursor(self, name)
 
     def make_cursor(self: DatabaseWrapper, cursor: Any) -> CursorWrapper:
         return cursor_class(cursor, self)
 
-    def last_first(self: ConnectionPool[Any], _timeout: float | None) -> Any:
-        return self._pool.pop() if self._pool else None
-
     DatabaseWrapper._cursor = take
     DatabaseWrapper.make_cursor = make_cursor
-    ConnectionPool._get_ready_connection = last_first

@@ -259,6 +259,16 @@ def after_a_fork_threads_end() -> None:
     assert in_child(work)
 
 
+def after_a_drop() -> None:
+    """The parent has dropped its connection without close(); the child leaves that to the parent too."""
+    from django.db import connection
+
+    connection.ensure_connection()
+    dropped, connection.connection = connection.connection, None
+    child = in_child(lambda: (backend(), tidy())[0])
+    assert dropped.execute("SELECT pg_backend_pid()").fetchone()[0] != child
+
+
 PROGRAMS = {
     function.__name__: function
     for function in (
@@ -270,6 +280,7 @@ PROGRAMS = {
         while_another_thread_holds,
         by_multiprocessing,
         after_a_fork_threads_end,
+        after_a_drop,
     )
 }
 

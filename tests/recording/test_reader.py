@@ -292,7 +292,7 @@ def test_a_run_on_two_aliases_is_one_run_of_each(recorder: Recorder, rings: Path
     scope = Scope("GET both/", "wsgi")
     for alias in ("default", "other"):
         channel = channel_of(recorder, alias)
-        scope.spent[channel] = (2, 0, 0, 0, 0, 0)
+        scope.sums(channel)[0] = 2
     scope.end(recorder.ring)
     for since in (None, since_the_start(rings)):
         aliases = read_one(rings, since).aliases
