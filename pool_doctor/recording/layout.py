@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pool_doctor.recording.histogram import BUCKETS
 
 MAGIC = b"PoolDoc\n"
-VERSION = 1
+VERSION = 2
 WORD = 8
 
 # Header: magic, version, ring size, pid, threads, start on the wall clock (s) and on the monotonic clock (ns),
