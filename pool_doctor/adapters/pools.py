@@ -93,11 +93,6 @@ def describe(wrapper: BaseDatabaseWrapper) -> Description | None:
     )
 
 
-def pool_of(connection: Any) -> Any:
-    """Return the pool that a checked-out connection belongs to; None for one of its own."""
-    return getattr(connection, "_pool", None)
-
-
 def existing_pool(wrapper: BaseDatabaseWrapper) -> Any:
     """Return the pool that a wrapper would take a connection from; None where there is none (yet)."""
     if uses_queue_pool(type(wrapper)):
